@@ -1,0 +1,40 @@
+# Every command of the project. `make repro` and `make test` need python3 (3.11 to 3.13), git and make.
+PYTHON ?= python3
+EXTRAS ?=
+PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
+
+.PHONY: repro test setup lint lock
+.DELETE_ON_ERROR:
+
+repro: setup            ## run the pipeline to the end
+	.venv/bin/python -m stages.common.params params.yaml
+	.venv/bin/dvc repro
+
+test: setup             ## run the whole test suite
+	.venv/bin/python -m pytest
+
+lint: setup             ## check the code style
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+setup: .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
+
+# The base environment is built from nothing, so that neither an interrupted build nor an older lock leaves a trace.
+.venv/requirements.done: requirements.txt requirements-build.txt
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; name another with `make PYTHON=...`")'
+	rm -rf .venv
+	$(PYTHON) -m venv .venv
+	$(PIP) -r requirements-build.txt
+	$(PIP) -r requirements.txt
+	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | xargs -I{} cp venv_path.pth "{}/"
+	touch $@
+
+.venv/requirements-%.done: requirements-%.txt .venv/requirements.done
+	$(PIP) -r $<
+	touch $@
+
+# Resolve the *.in files anew. Hashes, no addresses; one resolution for all promised Pythons.
+LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
+lock:
+	@for name in requirements requirements-build requirements-dev; do $(LOCK) $$name.in -o $$name.txt || exit 1; done

@@ -1,0 +1,60 @@
+"""What every stage's command line shares: messages, progress, and errors meant for a person."""
+
+import argparse
+import errno
+import sys
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+
+class UserError(Exception):
+    """Something a user can cause and mend; the text says which file or key, what is wrong and what to do."""
+
+
+def log(message: str) -> None:
+    """Print one line to standard error, above a progress bar if one is being drawn."""
+    tqdm.write(message, file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """Print one warning line to standard error."""
+    log(f"warning: {message}")
+
+
+def progress(**options) -> tqdm:
+    """A tqdm bar (its own options) that is drawn on a terminal only, so that log files keep plain lines."""
+    return tqdm(file=sys.stderr, disable=None, leave=False, dynamic_ncols=True, **options)
+
+
+def parser(doc: str) -> argparse.ArgumentParser:
+    """An argument parser described by a stage module's docstring, with the one option that all stages share."""
+    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    made.add_argument("--params", default="params.yaml", help="parameter file, checked as a whole (default: %(default)s)")
+    return made
+
+
+def run(main: Callable[[], None]) -> None:
+    """Call `main` and exit: 0 when it returns, 1 with one message and no traceback for what a user can cause."""
+    try:
+        main()
+    except UserError as error:
+        sys.exit(f"error: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
+    except OSError as error:
+        sys.exit(f"error: {explain_os_error(error)}")
+
+
+def explain_os_error(error: OSError) -> str:
+    """Say what to do about a failed read or write, which the operating system words too tersely."""
+    advice = {
+        errno.ENOSPC: "free some disk space and run the command again",
+        errno.EDQUOT: "free some of your disk quota and run the command again",
+        errno.EACCES: "check the permissions of this file and its folder",
+        errno.EROFS: "the folder is on a read-only file system; work on a writable copy",
+        errno.ENOENT: "run `dvc repro`, which makes the missing file, or check the path",
+        errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
+    }.get(error.errno, "see the message above")
+    name = f"{error.filename}: " if error.filename else ""
+    return f"{name}{error.strerror or error}; {advice}"

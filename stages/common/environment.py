@@ -1,0 +1,27 @@
+"""Environment variables that decide the bits of a result, set before the numeric libraries are imported.
+
+The libraries choose their kernels by the processor that they find. These settings hold them to the AVX2 kernels that
+every promised machine has. They overwrite what the user's shell says, because a result may not depend on that.
+"""
+
+import os
+
+XLA_FLAGS = {
+    "xla_cpu_max_isa": "AVX2",  # no AVX-512 or AMX code, which adds up in another order
+    "xla_cpu_prefer_vector_width": "256",
+    "xla_cpu_enable_platform_dependent_math": "false",  # the same exp, log, tanh, ... on every processor
+    "xla_cpu_use_xnnpack": "false",  # picks its kernels by processor and heeds no setting
+}
+PINNED = {
+    "XLA_FLAGS": " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items()),
+    "TF_XLA_FLAGS": "",
+    "ONEDNN_MAX_CPU_ISA": "AVX2",  # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's own kernels block by the size of the caches
+    "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "KERAS_BACKEND": "tensorflow",
+    "KERAS_HOME": os.devnull,  # a user's keras.json may not set the float type or the order of the axes
+    "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up notes say nothing about a run
+}
+
+os.environ.update(PINNED)

@@ -1,0 +1,99 @@
+"""File formats and writing: the one place that decides the bytes of JSON, CSV and array files.
+
+Every file is written under a temporary name (`.NAME.part`, beside the final one) and renamed when complete, so a
+reader sees the old file, the new file or none, never a part of one. The bytes depend on the content alone.
+"""
+
+import csv
+import hashlib
+import io
+import json
+import os
+import shutil
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+
+def _partial(path: Path) -> Path:
+    return path.with_name(f".{path.name}.part")
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_file(path: Path | str) -> Iterator[Path]:
+    """Yield a temporary path to write to; flush it to disk and rename it to `path` at the end, or remove it on error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _partial(path)
+    try:
+        yield part
+        with part.open("rb+") as file:
+            os.fsync(file.fileno())
+        part.replace(path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+@contextmanager
+def atomic_folder(path: Path | str) -> Iterator[Path]:
+    """Yield an empty temporary folder to fill; it replaces the folder `path` at the end, or is removed on error."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = _partial(path)
+    _remove(part)
+    part.mkdir()
+    try:
+        yield part
+        _remove(path)
+        part.rename(path)
+    except BaseException:
+        _remove(part)
+        raise
+
+
+def write_bytes(path: Path | str, data: bytes) -> None:
+    """Write `data` to `path`, atomically."""
+    with atomic_file(path) as part:
+        part.write_bytes(data)
+
+
+def rounded(value: float) -> float:
+    """`value` with the six decimals that metrics, histories and predictions are written with."""
+    return round(float(value), 6)
+
+
+def write_json(path: Path | str, value: object) -> None:
+    """Write `value` as UTF-8 JSON, two spaces of indent, keys in the order given, a final newline; NaN is refused."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    write_bytes(path, f"{text}\n".encode())
+
+
+def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Write a comma-separated file with one header line, newline line ends, and numbers as Python prints them."""
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    writer.writerow(header)
+    writer.writerows(rows)
+    write_bytes(path, buffer.getvalue().encode())
+
+
+def write_array(path: Path | str, array: np.ndarray) -> None:
+    """Write `array` in NumPy's .npy format (row-major, no pickles)."""
+    with atomic_file(path) as part, part.open("wb") as file:
+        np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+
+
+def sha256(path: Path | str) -> str:
+    """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

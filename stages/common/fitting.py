@@ -1,0 +1,173 @@
+"""The training loop: many steps in one compiled function, over data held in memory.
+
+Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` compiles a loop over a whole range
+of batches with XLA; what one step does (`step`) is plain Keras. benchmarks/ has the gain of each trick.
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.mnist import Digits
+from stages.common.params import Model
+
+ASSESS_BATCH = 500  # pictures at a time where nothing is learnt: bounds the memory
+CALLS_PER_EPOCH = 20  # how often the progress bar moves; the result does not depend on it
+
+
+@dataclass
+class Mean:
+    """Loss and accuracy summed over the examples seen so far, in an epoch."""
+
+    loss: float = 0.0
+    correct: float = 0.0
+    count: int = 0
+
+    def add(self, loss: tf.Tensor, correct: tf.Tensor, count: int) -> None:
+        """Add sums over `count` examples."""
+        self.loss += float(loss)
+        self.correct += float(correct)
+        self.count += count
+
+    def result(self) -> dict[str, float]:
+        """The means, named as Keras names them."""
+        return {"loss": self.loss / self.count, "accuracy": self.correct / self.count}
+
+
+def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
+    """Cut the last part off for validation, where Keras' `fit` cuts: at floor(n * (1 - validation_split))."""
+    at = math.floor(len(digits.labels) * (1.0 - validation_split))
+    if at == 0:
+        raise UserError(f"validation_split: {validation_split} leaves no example of {len(digits.labels)} to train on")
+    return Digits(digits.images[:at], digits.labels[:at]), Digits(digits.images[at:], digits.labels[at:])
+
+
+def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, model: Model, seed: int) -> list[dict]:
+    """Train `network` in place.
+
+    Args:
+        digits: the training set, from whose end the validation part is cut.
+        model: batch size, epochs, validation split and early stopping.
+        seed: decides, with the epoch's number, the order of the examples.
+
+    Returns:
+        One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
+        part). Training figures are means over the epoch while the weights change, as Keras reports them.
+
+    Raises:
+        UserError: when a loss is not finite.
+    """
+    train, validation = split(digits, model.validation_split)
+    run_steps, assess = compile_steps(network, optimizer, model.batch_size), compile_assess(network)
+    stopping = _stopping(network, model)
+    data = tf.constant(train.images), tf.constant(train.labels.astype(np.int32))
+    history = []
+    for epoch in range(model.epochs):
+        order = np.random.default_rng([seed, epoch]).permutation(len(train.labels)).astype(np.int32)
+        figures = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
+        if len(validation.labels):
+            figures |= {f"val_{name}": value for name, value in assess(validation)[0].items()}
+        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+        if bad:
+            raise UserError(f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
+                            "lower the optimizer's learning_rate")
+        history.append({"epoch": epoch + 1} | figures)
+        cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
+        stopping.on_epoch_end(epoch, figures)
+        if network.stop_training:
+            break
+    stopping.on_train_end()
+    return history
+
+
+def _stopping(network: keras.Sequential, model: Model) -> keras.callbacks.Callback:
+    """Keras' own early stopping, or a callback that never stops."""
+    block = model.early_stopping
+    stopping = keras.callbacks.EarlyStopping(**block.model_dump()) if block else keras.callbacks.Callback()
+    stopping.set_model(network)
+    stopping.on_train_begin()
+    network.stop_training = False
+    return stopping
+
+
+def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int, name: str) -> dict[str, float]:
+    """Train on all examples once, in this order; the last batch may be smaller."""
+    mean, steps = Mean(), len(order) // batch_size
+    rest = len(order) - steps * batch_size
+    chunk = max(1, math.ceil(steps / CALLS_PER_EPOCH))
+    full, last = tf.constant(order[: steps * batch_size]), tf.constant(order[steps * batch_size :])
+    with cli.progress(total=len(order), desc=name, unit="img") as bar:
+        for start in range(0, steps, chunk):
+            stop = min(start + chunk, steps)
+            mean.add(*run_steps(*data, full, start, stop), (stop - start) * batch_size)
+            bar.update((stop - start) * batch_size)
+            bar.set_postfix({key: f"{value:.4f}" for key, value in mean.result().items()})
+        if rest:
+            mean.add(*run_steps(*data, last, 0, 1, batch_size=rest), rest)
+    return mean.result()
+
+
+def _losses(labels: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+    """Cross-entropy of each example, and the number of examples whose most probable class is the label."""
+    loss = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
+    return loss, tf.reduce_sum(tf.cast(tf.argmax(probabilities, -1, output_type=tf.int32) == labels, tf.float32))
+
+
+def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
+    """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
+
+    It returns the sums over these examples of the loss and of the correct answers.
+    """
+    optimizer.build(network.trainable_variables)
+
+    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
+        with tf.GradientTape() as tape:
+            losses, correct = _losses(labels, network(images, training=True))
+            loss = tf.reduce_mean(losses) + tf.add_n([0.0, *network.losses])
+        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+        return loss * labels.shape[0], correct
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(images, labels, order, start, stop, batch_size):
+        def body(number, loss, correct):
+            chosen = tf.ensure_shape(tf.slice(order, [number * batch_size], [batch_size]), [batch_size])
+            more_loss, more_correct = step(tf.gather(images, chosen), tf.gather(labels, chosen))
+            return number + 1, loss + more_loss, correct + more_correct
+
+        _, loss, correct = tf.while_loop(lambda number, *_: number < stop, body, (start, 0.0, 0.0))
+        return loss, correct
+
+    def run_steps(images, labels, order, start, stop, batch_size=batch_size):
+        return run(images, labels, order, tf.constant(start), tf.constant(stop), batch_size)
+
+    return run_steps
+
+
+def compile_assess(network: keras.Sequential) -> Callable[[Digits], tuple[dict[str, float], np.ndarray]]:
+    """Compile `assess(digits)`: mean loss and accuracy as a dict, and class probabilities float32 (n, classes).
+
+    The loss includes the layers' own losses (regularisation), as Keras counts it.
+    """
+
+    @tf.function(jit_compile=True, autograph=False)
+    def run(images, labels):
+        probabilities = network(images, training=False)
+        losses, correct = _losses(labels, probabilities)
+        return tf.reduce_sum(losses) + tf.add_n([0.0, *network.losses]) * labels.shape[0], correct, probabilities
+
+    def assess(digits: Digits) -> tuple[dict[str, float], np.ndarray]:
+        mean, parts = Mean(), []
+        for start in range(0, len(digits.labels), ASSESS_BATCH):
+            images, labels = digits.images[start : start + ASSESS_BATCH], digits.labels[start : start + ASSESS_BATCH]
+            loss, correct, probabilities = run(tf.constant(images), tf.constant(labels.astype(np.int32)))
+            mean.add(loss, correct, len(labels))
+            parts.append(probabilities.numpy())
+        return mean.result(), np.concatenate(parts)
+
+    return assess

@@ -1,0 +1,84 @@
+"""MNIST: the IDX file format, and the prepared arrays."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages.common.cli import UserError
+
+CLASSES = 10
+SIDE = 28  # pixels
+COUNTS = {"train": 60_000, "t10k": 10_000}
+UNSIGNED_BYTE = 0x08  # IDX type code, http://yann.lecun.com/exdb/mnist/
+
+
+@dataclass(frozen=True)
+class Digits:
+    """Pictures with their labels: images float32 (n, 28, 28, 1) in [0, 1], labels uint8 (n,) in 0..9."""
+
+    images: np.ndarray
+    labels: np.ndarray
+
+
+def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
+    """Read an IDX file of unsigned bytes that must hold exactly this shape.
+
+    Format: two zero bytes, a type code, the number of axes, each axis' length as a big-endian 32-bit number, the values.
+
+    Returns:
+        uint8 array of the given shape, read-only.
+
+    Raises:
+        UserError: naming the file and what differs. The header is checked against `shape` and the file's size before
+            any value is read, so a header that promises gigabytes costs no memory.
+    """
+    path = Path(path)
+    expected = bytes([0, 0, UNSIGNED_BYTE, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
+    size = len(expected) + int(np.prod(shape))
+    with path.open("rb") as file:
+        header = file.read(len(expected))
+        if header != expected:
+            raise UserError(
+                f"{path}: not the IDX file of {' x '.join(map(str, shape))} unsigned bytes that MNIST has: "
+                f"its header is {header.hex()}, not {expected.hex()}; delete it and run `dvc repro`"
+            )
+        if path.stat().st_size != size:
+            raise UserError(f"{path}: {path.stat().st_size} bytes, not {size}; delete it and run `dvc repro`")
+        return np.frombuffer(file.read(), np.uint8).reshape(shape)
+
+
+def read_images(path: Path | str, count: int) -> np.ndarray:
+    """Read `count` pictures: uint8 (count, 28, 28), 0 is background, 255 is ink."""
+    return read_idx(path, (count, SIDE, SIDE))
+
+
+def read_labels(path: Path | str, count: int) -> np.ndarray:
+    """Read `count` labels: uint8 (count,), each 0 to 9; a UserError names the first one out of range."""
+    labels = read_idx(path, (count,))
+    if labels.max() >= CLASSES:
+        first = int(np.argmax(labels >= CLASSES))
+        raise UserError(f"{path}: label {labels[first]} at position {first}; allowed: 0 to {CLASSES - 1}")
+    return labels
+
+
+def load(folder: Path | str, part: str) -> Digits:
+    """Load the prepared arrays of `part` ("train" or "test") from what the `prepare` stage wrote.
+
+    Raises:
+        UserError: naming the file whose type, shape or range is not what `prepare` writes.
+    """
+    images, labels = (_load(Path(folder) / f"{part}_{kind}.npy") for kind in ("images", "labels"))
+    if images.dtype != np.float32 or images.shape != (len(labels), SIDE, SIDE):
+        raise UserError(f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not float32 pictures; "
+                        "run `dvc repro prepare`")
+    if labels.dtype != np.uint8 or labels.ndim != 1 or labels.max(initial=0) >= CLASSES:
+        raise UserError(f"{folder}/{part}_labels.npy: not labels from 0 to 9; run `dvc repro prepare`")
+    return Digits(images[..., np.newaxis], labels)
+
+
+def _load(path: Path) -> np.ndarray:
+    try:
+        return np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        raise UserError(f"{path}: damaged: {error}; run `dvc repro prepare`") from None

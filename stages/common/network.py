@@ -1,0 +1,133 @@
+"""From a `layers` block of params.yaml to a Keras model, and the layers' faster twins for training."""
+
+import json
+import zipfile
+from pathlib import Path
+
+import keras
+import tensorflow as tf
+
+from stages.common.cli import UserError
+from stages.common.files import atomic_file
+from stages.common.params import Layer, Model
+
+ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
+
+
+class PatchConv2D(keras.layers.Conv2D):
+    """Conv2D as one matrix product over shifted copies of the input, for the usual small, dense, unstrided kernels.
+
+    XLA's own convolution gradients on a CPU are several times slower; benchmarks/ has the figures.
+    """
+
+    def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
+        """inputs (n, height, width, channels) * kernel (rows, columns, channels, filters) -> (n, h', w', filters)."""
+        rows, columns, channels, filters = kernel.shape
+        if self.strides != (1, 1) or self.dilation_rate != (1, 1) or self.groups != 1 or self.data_format != "channels_last":
+            return super().convolution_op(inputs, kernel)
+        if self.padding == "same":
+            above, left = (rows - 1) // 2, (columns - 1) // 2
+            inputs = tf.pad(inputs, [[0, 0], [above, rows - 1 - above], [left, columns - 1 - left], [0, 0]])
+        height, width = inputs.shape[1] - rows + 1, inputs.shape[2] - columns + 1
+        shifted = [inputs[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
+        patches = tf.reshape(tf.concat(shifted, axis=-1), [-1, rows * columns * channels])
+        return tf.reshape(patches @ tf.reshape(kernel, [-1, filters]), [-1, height, width, filters])
+
+
+class ReshapeMaxPooling2D(keras.layers.MaxPooling2D):
+    """MaxPooling2D as a maximum over the axes of a reshaped array, for windows that do not overlap.
+
+    The gradient of the pooling operation is the dearest part of a CNN's step on a CPU; benchmarks/ has the figures.
+    """
+
+    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+        """inputs (n, height, width, channels) -> (n, height // rows, width // columns, channels)."""
+        rows, columns = self.pool_size
+        if self.strides != self.pool_size or self.padding != "valid" or self.data_format != "channels_last":
+            return super().call(inputs)
+        height, width, channels = inputs.shape[1] // rows, inputs.shape[2] // columns, inputs.shape[3]
+        cropped = inputs[:, : height * rows, : width * columns]
+        return tf.reduce_max(tf.reshape(cropped, [-1, height, rows, width, columns, channels]), axis=(2, 4))
+
+
+TWINS = {"Conv2D": PatchConv2D, "MaxPooling2D": ReshapeMaxPooling2D, "MaxPool2D": ReshapeMaxPooling2D}
+
+
+def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int, fast: bool = False) -> keras.Sequential:
+    """Build the Keras model that a `models.<version>` block describes, with fresh weights from the current seed.
+
+    Args:
+        version: names the model, and the block in error messages.
+        input_shape: shape of one example, without the batch axis.
+        classes: the number of probabilities that the last layer must give.
+        fast: use the faster twins of some layers. They compute the same function, in another order of sums.
+
+    Raises:
+        UserError: naming the key of a layer that Keras refuses or whose output does not fit.
+    """
+    network = keras.Sequential([keras.Input(input_shape)], name=version)
+    for position, layer in enumerate(model.layers):
+        key = f"models.{version}.layers[{position}].{layer.name}"
+        try:
+            network.add(_make(layer, fast))
+        except Exception as error:
+            raise UserError(f"params.yaml: {key}: Keras refuses it: {_first_line(error)}") from None
+    if network.output_shape != (None, classes):
+        shape = network.output_shape[1:]
+        raise UserError(f"params.yaml: models.{version}.layers: the last layer gives shape {shape}; end with "
+                        f"`Dense: {{units: {classes}, activation: softmax}}`, one probability for each class")
+    return network
+
+
+def _make(layer: Layer, fast: bool) -> keras.Layer:
+    plain = getattr(keras.layers, layer.name)
+    made = (TWINS.get(layer.name, plain) if fast else plain)(**layer.arguments)
+    return made
+
+
+def _first_line(error: Exception) -> str:
+    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+
+
+def optimizer(version: str, model: Model) -> keras.Optimizer:
+    """Make the optimizer of a `models.<version>` block; a UserError names the block if Keras refuses an argument."""
+    block = model.optimizer
+    try:
+        return getattr(keras.optimizers, block.name)(learning_rate=block.learning_rate, **block.model_extra)
+    except Exception as error:
+        raise UserError(f"params.yaml: models.{version}.optimizer: Keras refuses it: {_first_line(error)}") from None
+
+
+def save(network: keras.Sequential, path: Path | str) -> None:
+    """Write a `.keras` file that plain Keras loads and whose bytes depend on the model alone.
+
+    Keras' own file holds the date and the time stamps of its zip entries; this one holds the same entries, sorted,
+    with the earliest time that a zip file can carry and no save date.
+    """
+    with atomic_file(path) as part:
+        raw = part.with_suffix(".keras")
+        try:
+            network.save(raw)
+            with zipfile.ZipFile(raw) as source, zipfile.ZipFile(part, "w") as target:
+                for name in sorted(source.namelist()):
+                    target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), _without_date(name, source.read(name)))
+        finally:
+            raw.unlink(missing_ok=True)
+
+
+def load(path: Path | str) -> keras.Model:
+    """Load a `.keras` file; one that is damaged, or that would run code (Lambda layers, pickles), is a UserError."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such file; run `dvc repro`")
+    try:
+        return keras.saving.load_model(path, compile=False, safe_mode=True)
+    except Exception as error:
+        raise UserError(f"{path}: Keras cannot load it: {_first_line(error)}; delete it and run `dvc repro`") from None
+
+
+def _without_date(name: str, data: bytes) -> bytes:
+    if name != "metadata.json":
+        return data
+    metadata = json.loads(data)
+    metadata.pop("date_saved", None)
+    return json.dumps(metadata, sort_keys=True).encode()

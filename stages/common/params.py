@@ -1,0 +1,252 @@
+"""params.yaml: what a valid parameter is, and messages that a person can act on."""
+
+import difflib
+import io
+import math
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
+from pydantic_core import PydanticCustomError
+from ruamel.yaml import YAML
+from ruamel.yaml.error import YAMLError
+
+from stages.common import catalogue, cli
+from stages.common.cli import UserError
+
+MAX_PARAMS_BYTES = 1_000_000  # far above any real file; stops a YAML anchor bomb before it is parsed
+
+# What the common arguments of Keras layers and optimizers may be; Keras itself checks the others when it builds them.
+# Positive whole numbers, alone or one for each dimension.
+SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups", "num_heads", "key_dim"}
+FRACTIONS = {"rate", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
+CHOICES = {
+    "activation": "activations",
+    "kernel_initializer": "initializers",
+    "bias_initializer": "initializers",
+    "kernel_regularizer": "regularizers",
+}
+
+
+class Strict(BaseModel):
+    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _refuse(*problems: str, below: tuple[str, ...] = ("",)) -> PydanticCustomError:
+    """An error with one text for each problem, and for each the rest of its key path below the block's own."""
+    return PydanticCustomError("params", "{problems}", {"problems": list(zip(below, problems, strict=True))})
+
+
+def _check_name(name: Any, kind: str, allowed: list[str]) -> None:
+    if name not in allowed:
+        raise _refuse(f"{name!r} is no {kind}{_suggestion(name, allowed)}")
+
+
+def _check_arguments(package: str, name: str, given: dict[str, Any], below: str = "") -> None:
+    allowed = sorted(catalogue.arguments(package, name))
+    problems = {}
+    for argument, value in given.items():
+        if argument not in allowed:
+            problems[argument] = f"unknown argument of {name}{_suggestion(argument, allowed)}"
+        elif problem := _value_problem(argument, value):
+            problems[argument] = f"is {_shorten(value)}; {problem}"
+    if problems:
+        raise _refuse(*problems.values(), below=tuple(f"{below}.{argument}" for argument in problems))
+
+
+def _value_problem(argument: str, value: Any) -> str | None:
+    """What is wrong with the value of a Keras argument, or None."""
+    parts = value if isinstance(value, list) else [value]
+    if argument in SIZES and value is not None:
+        if not parts or not all(type(part) is int and part >= 1 for part in parts):
+            return "allowed: a whole number of at least 1, or a list of them"
+    if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
+        return "allowed: a number of at least 0 and below 1"
+    if argument == "padding" and value not in ("valid", "same", "causal"):
+        return "allowed: valid, same, causal" + _suggestion(value, ["valid", "same", "causal"], listed=False)
+    if argument in CHOICES and isinstance(value, str):
+        allowed = sorted(catalogue.names(CHOICES[argument]))
+        if value not in allowed:
+            return f"not known to Keras{_suggestion(value, [name for name in allowed if name.islower()])}"
+    if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
+        return "allowed: a finite number"
+    return None
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float) and math.isfinite(value)
+
+
+def _suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:
+    close = difflib.get_close_matches(str(name), allowed, n=1)
+    lower = {candidate.lower(): candidate for candidate in allowed}
+    best = close[0] if close else lower.get(str(name).lower())
+    hint = f"; did you mean {best!r}?" if best else ""
+    return (f"; allowed: {', '.join(allowed)}" if listed and len(allowed) <= 30 else "") + hint
+
+
+class Layer(Strict):
+    """One entry of a `layers` list: a Keras layer name alone, or `{Name: {argument: value}}`."""
+
+    name: str
+    arguments: dict[str, Any]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _from_yaml(cls, entry: Any) -> dict[str, Any]:
+        if isinstance(entry, str):
+            entry = {entry: {}}
+        if not isinstance(entry, dict) or len(entry) != 1:
+            raise _refuse(f"{entry!r} is no layer; write `Name` or `Name: {{argument: value}}`")
+        (name, arguments), *_ = entry.items()
+        allowed = [each for each in catalogue.classes("layers") if each not in catalogue.REFUSED_LAYERS]
+        if name in catalogue.REFUSED_LAYERS:
+            raise _refuse(f"the layer {name} is refused; it is abstract, implied, or would run code")
+        _check_name(name, "Keras layer", allowed)
+        arguments = {} if arguments is None else arguments
+        if not isinstance(arguments, dict):
+            raise _refuse(f"{arguments!r} are no arguments; write `{name}: {{argument: value}}`", below=(f".{name}",))
+        _check_arguments("layers", name, arguments, below=f".{name}")
+        return {"name": name, "arguments": arguments}
+
+
+class Optimizer(Strict):
+    """A Keras optimizer by name, its learning rate, and any other arguments that it takes."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+    @model_validator(mode="after")
+    def _known_to_keras(self) -> "Optimizer":
+        allowed = [name for name in catalogue.classes("optimizers") if name not in ("Optimizer", "LossScaleOptimizer")]
+        _check_name(self.name, "Keras optimizer", allowed)
+        _check_arguments("optimizers", self.name, self.model_extra)
+        return self
+
+
+class EarlyStopping(Strict):
+    """Arguments of `keras.callbacks.EarlyStopping`."""
+
+    monitor: Literal["loss", "accuracy", "val_loss", "val_accuracy"] = "val_loss"
+    patience: Annotated[int, Field(ge=0)] = 0
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    restore_best_weights: bool = False
+
+
+class Model(Strict):
+    """One model version: what it is made of and how it is trained."""
+
+    layers: Annotated[list[Layer], Field(min_length=1)]
+    optimizer: Optimizer
+    batch_size: Annotated[int, Field(ge=1, le=60_000)] = 32
+    epochs: Annotated[int, Field(ge=1, le=10_000)]
+    validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    early_stopping: EarlyStopping | None = None
+
+    @field_validator("early_stopping")
+    @classmethod
+    def _needs_validation(cls, value: EarlyStopping | None, info: ValidationInfo) -> EarlyStopping | None:
+        if value and value.monitor.startswith("val_") and info.data.get("validation_split") == 0:
+            raise _refuse(f"{value.monitor} needs a validation_split above 0")
+        return value
+
+
+class Inference(Strict):
+    """ResNet50 over a folder of pictures."""
+
+    images: Annotated[str, Field(min_length=1)]
+    top_k: Annotated[int, Field(ge=1, le=1000)]
+    batch_size: Annotated[int, Field(ge=1, le=4096)]
+
+
+VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
+
+
+class Params(Strict):
+    """The whole of params.yaml."""
+
+    seed: Annotated[int, Field(ge=0, lt=2**32)]
+    threads: Annotated[int, Field(ge=1, le=1024)]
+    models: Annotated[dict[VersionName, Model], Field(min_length=1)]
+    inference: Inference
+
+    @field_validator("models")
+    @classmethod
+    def _no_clash(cls, models: dict[str, Model]) -> dict[str, Model]:
+        if "resnet50" in models:
+            raise _refuse("the version name resnet50 is taken by the pre-trained network; choose another")
+        return models
+
+
+def load_params(path: Path | str) -> Params:
+    """Read and check the parameter file as a whole.
+
+    Raises:
+        UserError: with one line for each problem: the path of the key, what is wrong, what is allowed, and the
+            nearest valid name for a typo; also for a missing or unreadable file and for YAML syntax, where duplicate
+            keys count as errors.
+    """
+    path = Path(path)
+    try:
+        text = path.read_bytes()
+        if len(text) > MAX_PARAMS_BYTES:
+            raise UserError(f"{path}: {len(text)} bytes; a parameter file has at most {MAX_PARAMS_BYTES}")
+        # YAML 1.2 by the parser that DVC itself uses: 1e-3 is a number, duplicate keys are errors, tags run nothing.
+        data = YAML(typ="safe", pure=True).load(io.BytesIO(text))
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run from the project's root or name it with --params") from None
+    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
+        raise UserError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
+    try:
+        return Params.model_validate(data)
+    except ValidationError as error:
+        lines = [line for problem in error.errors(include_url=False) for line in _explain(problem)]
+        raise UserError(f"{path}: {len(lines)} problem(s)\n" + "\n".join(f"  {line}" for line in lines)) from None
+
+
+def _yaml_problem(error: Exception) -> str:
+    mark = getattr(error, "problem_mark", None)
+    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+    return f"line {mark.line + 1}: {problem}" if mark else problem
+
+
+def _explain(problem: dict[str, Any]) -> list[str]:
+    """One line for each thing that is wrong in one of pydantic's problems."""
+    location = [part for part in problem["loc"] if part != "[key]"]
+    key = _key_path(location) or "the file"
+    kind = problem["type"]
+    if kind == "params":
+        return [f"{key}{below}: {text}" for below, text in problem["ctx"]["problems"]]
+    if kind == "extra_forbidden":
+        return [f"{key}: unknown key{_suggestion(location[-1], sorted(_block_at(location[:-1]).model_fields))}"]
+    if kind == "missing":
+        return [f"{key}: missing; add this key"]
+    if kind == "string_pattern_mismatch":
+        return [f"{key}: not a version name; allowed: letters, digits, '_' and '-', starting with a letter or digit"]
+    if kind == "too_short":
+        return [f"{key}: is {_shorten(problem['input'])}; at least one entry is needed"]
+    return [f"{key}: is {_shorten(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}"]
+
+
+def _key_path(location: list[str | int]) -> str:
+    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
+
+
+def _block_at(location: list[str | int]) -> type[BaseModel]:
+    """The schema class of the block at this key path."""
+    blocks = {"inference": Inference, "models": Model, "early_stopping": EarlyStopping, "optimizer": Optimizer}
+    return next((blocks[part] for part in reversed(location) if part in blocks), Params)
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+if __name__ == "__main__":
+    cli.run(lambda: load_params(sys.argv[1]) and None)

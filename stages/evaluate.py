@@ -1,0 +1,62 @@
+"""Measure one trained model version on all 10,000 official test pictures."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from stages.common import cli, fitting, mnist, network, runtime
+from stages.common.files import rounded, write_csv, write_json
+from stages.common.params import load_params
+
+
+def scores(actual: np.ndarray, predicted: np.ndarray, classes: int) -> list[list]:
+    """Per-class scores: one row [class, precision, recall, f1, support] for each of 0..classes-1.
+
+    precision = tp / predicted as the class, recall = tp / actually of the class, f1 = their harmonic mean; 0 where the
+    denominator is 0 (scikit-learn's convention). support = actually of the class.
+    """
+    rows = []
+    for label in range(classes):
+        right = int(np.sum((actual == label) & (predicted == label)))
+        found, support = int(np.sum(predicted == label)), int(np.sum(actual == label))
+        precision, recall = right / found if found else 0.0, right / support if support else 0.0
+        f1 = 2 * right / (found + support) if found + support else 0.0
+        rows.append([label, rounded(precision), rounded(recall), rounded(f1), support])
+    return rows
+
+
+def evaluate(model: keras.Model, digits: mnist.Digits, metrics: Path, classes: Path, predictions: Path) -> None:
+    """Classify `digits` and write what came out.
+
+    Args:
+        metrics: JSON, `accuracy` (share of right answers) and `loss` (mean cross-entropy, natural logarithm).
+        classes: CSV, precision, recall and F1 of each class.
+        predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
+    """
+    figures, probabilities = fitting.compile_assess(model)(digits)
+    predicted = probabilities.argmax(axis=1)
+    write_json(metrics, {name: rounded(figures[name]) for name in ("accuracy", "loss")})
+    write_csv(classes, ("digit", "precision", "recall", "f1", "support"), scores(digits.labels, predicted, mnist.CLASSES))
+    rows = zip(digits.labels.tolist(), predicted.tolist(), map(rounded, probabilities.max(axis=1)), strict=True)
+    write_csv(predictions, ("actual", "predicted", "probability"), rows)
+    cli.log("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+
+
+def main() -> None:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--prepared", type=Path, required=True, help="folder with the prepared arrays")
+    parser.add_argument("--model", type=Path, required=True, help=".keras file to measure")
+    parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write: accuracy and loss")
+    parser.add_argument("--classes", type=Path, required=True, help="CSV file to write: scores of each class")
+    parser.add_argument("--predictions", type=Path, required=True, help="CSV file to write, one row a picture")
+    args = parser.parse_args()
+    params = load_params(args.params)
+    runtime.set_up(params.seed, params.threads)
+    model = network.load(args.model)
+    evaluate(model, mnist.load(args.prepared, "test"), args.metrics, args.classes, args.predictions)
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,48 @@
+"""Turn the raw MNIST files into checked, normalised arrays."""
+
+from pathlib import Path
+
+import numpy as np
+
+from stages.common import cli, mnist
+from stages.common.files import atomic_folder, write_array
+from stages.common.params import load_params
+
+
+def normalise(images: np.ndarray) -> np.ndarray:
+    """Map uint8 pixels 0..255 to float32 in [0, 1]; the only place where this happens."""
+    return images.astype(np.float32) / np.float32(255)
+
+
+def prepare(raw: Path, out: Path) -> None:
+    """Write {train,test}_{images,labels}.npy: images float32 (n, 28, 28) in [0, 1], labels uint8 (n,).
+
+    Args:
+        raw: folder with the four IDX files, which must be MNIST's in count and shape.
+        out: folder to write; replaced as a whole.
+
+    Raises:
+        UserError: naming the raw file that is not what it should be.
+    """
+    with atomic_folder(out) as folder:
+        for part, idx_part in (("train", "train"), ("test", "t10k")):
+            count = mnist.COUNTS[idx_part]
+            images = mnist.read_images(raw / f"{idx_part}-images-idx3-ubyte", count)
+            labels = mnist.read_labels(raw / f"{idx_part}-labels-idx1-ubyte", count)
+            write_array(folder / f"{part}_images.npy", normalise(images))
+            write_array(folder / f"{part}_labels.npy", labels)
+            cli.log(f"{part}: {count} pictures")
+
+
+def main() -> None:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--raw", type=Path, required=True, help="folder with the four IDX files")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write the arrays to")
+    args = parser.parse_args()
+    load_params(args.params)
+    prepare(args.raw, args.out)
+
+
+if __name__ == "__main__":
+    cli.run(main)

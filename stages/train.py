@@ -1,0 +1,52 @@
+"""Train one model version, as its block in params.yaml describes it."""
+
+from pathlib import Path
+
+from stages.common import cli, fitting, mnist, network, runtime
+from stages.common.cli import UserError
+from stages.common.files import rounded, write_csv
+from stages.common.params import Model, load_params
+
+HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
+
+
+def train(version: str, model: Model, seed: int, digits: mnist.Digits, model_path: Path, history_path: Path) -> None:
+    """Train `version` on `digits` and write the model and its learning curve.
+
+    Args:
+        digits: the whole training set; the validation part is cut from its end.
+        model_path: `.keras` file, which plain `keras.saving.load_model` loads.
+        history_path: CSV, one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy; the last two are
+            empty without a validation part.
+
+    Raises:
+        UserError: naming the key in params.yaml that Keras refuses, or when training diverges.
+    """
+    shape = digits.images.shape[1:]
+    trained = network.build(version, model, shape, mnist.CLASSES, fast=True)
+    history = fitting.fit(trained, network.optimizer(version, model), digits, model, seed)
+    plain = network.build(version, model, shape, mnist.CLASSES)
+    plain.set_weights(trained.get_weights())
+    network.save(plain, model_path)
+    rows = [[row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY] for row in history]
+    write_csv(history_path, HISTORY, rows)
+
+
+def main() -> None:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--version", required=True, help="name of a block under `models:`")
+    parser.add_argument("--prepared", type=Path, required=True, help="folder with the prepared arrays")
+    parser.add_argument("--model", type=Path, required=True, help=".keras file to write")
+    parser.add_argument("--history", type=Path, required=True, help="CSV file to write, one row an epoch")
+    args = parser.parse_args()
+    params = load_params(args.params)
+    if args.version not in params.models:
+        raise UserError(f"--version {args.version}: no such block; {args.params} has {', '.join(params.models)}")
+    runtime.set_up(params.seed, params.threads)
+    digits = mnist.load(args.prepared, "train")
+    train(args.version, params.models[args.version], params.seed, digits, args.model, args.history)
+
+
+if __name__ == "__main__":
+    cli.run(main)
