@@ -1,0 +1,62 @@
+"""The real files, fetched once a session by the project's own download code, and slices of them."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import stages  # noqa: F401  sets the environment before NumPy is imported
+from stages.common import mnist
+from stages.common.assets import Fetcher, load_assets, named_mirrors
+from stages.download import CONVERTERS, download
+from stages.prepare import normalise
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def downloaded(tmp_path_factory) -> Path:
+    """Folder with all that the download stage writes, under the names in dvc.yaml."""
+    folder = tmp_path_factory.mktemp("downloaded")
+    fetcher = Fetcher(ROOT / ".dvc/tmp/assets", CONVERTERS, named_mirrors())
+    names = ("data/raw", "models/resnet50", "data/sample_images", "data/sample_labels.json")
+    download(load_assets(ROOT / "assets.yaml"), *(folder / name for name in names), fetcher)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def raw_mnist(downloaded) -> Path:
+    """Folder with the four real IDX files."""
+    return downloaded / "data/raw"
+
+
+@pytest.fixture(scope="session")
+def samples(downloaded) -> Path:
+    """Folder with the seven real pictures."""
+    return downloaded / "data/sample_images"
+
+
+@pytest.fixture(scope="session")
+def resnet50_folder(downloaded) -> Path:
+    """Folder with ResNet50's real weights and class index."""
+    return downloaded / "models/resnet50"
+
+
+@pytest.fixture(scope="session")
+def digits(raw_mnist) -> mnist.Digits:
+    """The first 600 real training pictures, as `mnist.load` gives them."""
+    images = mnist.read_images(raw_mnist / "train-images-idx3-ubyte", mnist.COUNTS["train"])[:600]
+    labels = mnist.read_labels(raw_mnist / "train-labels-idx1-ubyte", mnist.COUNTS["train"])[:600]
+    return mnist.Digits(normalise(images)[..., None], labels)
+
+
+@pytest.fixture
+def stage():
+    """Run a stage's module in a fresh process, as DVC does: `stage("prepare", "--raw", ...)` -> CompletedProcess."""
+
+    def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", f"stages.{name}", *map(str, arguments)]
+        return subprocess.run(command, cwd=options.pop("cwd", ROOT), capture_output=True, text=True, **options)
+
+    return run
