@@ -38,11 +38,10 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from ruamel.yaml import YAML, YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 
 from stages.common import cli, files
+from stages.common.yamls import load_yaml
 
 MIRROR_VARIABLE = "ASSETS_MIRROR"
 MIRROR_FILE = Path(".assets-mirror")
@@ -163,19 +162,8 @@ class Asset(Strict):
 
 
 def load_assets(path: Path | str) -> list[Asset]:
-    """Read and check a list of assets (YAML 1.2, by the parser that DVC uses); the UserError names every wrong key.
-
-    YAML aliases and deep nesting are refused, because a few lines of them can take gigabytes or hours.
-    """
-    with open(path, "rb") as file:
-        text = file.read(MANIFEST_LIMIT + 1)
-    if len(text) > MANIFEST_LIMIT:
-        raise cli.UserError(f"{path}: longer than {MANIFEST_LIMIT} bytes, so this is no list of assets")
-    try:
-        _refuse_yaml_bombs(text)
-        value = YAML(typ="safe", pure=True).load(text)
-    except (YAMLError, ValueError, RecursionError) as error:
-        raise cli.UserError(f"{path} is not valid YAML: {' '.join(str(error).split())}") from None
+    """Read and check a list of assets; the UserError names every wrong key."""
+    value = load_yaml(path, MANIFEST_LIMIT, aliases=False)
     try:
         assets = TypeAdapter(Annotated[list[Asset], Field(min_length=1)]).validate_python(value)
     except ValidationError as error:
@@ -186,14 +174,6 @@ def load_assets(path: Path | str) -> list[Asset]:
     if twice:
         raise cli.UserError(f"{path}: {', '.join(twice)} is named twice; give each asset a name of its own")
     return assets
-
-
-def _refuse_yaml_bombs(text: bytes) -> None:
-    depth = 0
-    for event in YAML(typ="safe", pure=True).parse(text):
-        depth += isinstance(event, CollectionStartEvent) - isinstance(event, CollectionEndEvent)
-        if isinstance(event, AliasEvent) or depth > 10:
-            raise ValueError("aliases (`*name`) and deep nesting are not allowed here")
 
 
 def _problem(value: list, error: Mapping) -> str:

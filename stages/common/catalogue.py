@@ -8,12 +8,23 @@ import ast
 import importlib.util
 from functools import cache
 from pathlib import Path
+from typing import Any
 
-# Arguments that `keras.layers.Layer` and `keras.optimizers.Optimizer` take for their subclasses, which pass **kwargs on.
-LAYER_ARGUMENTS = {"activity_regularizer", "trainable", "dtype", "autocast", "name"}
+REQUIRED = object()  # in place of the default of an argument that must be given
 
-# Layers that run code given by the user or by a file, or wrap another engine: params.yaml is data, never a program.
-REFUSED_LAYERS = {"Lambda", "TFSMLayer", "JaxLayer", "FlaxLayer", "TorchModuleWrapper", "Wrapper", "Layer", "InputLayer"}
+# Arguments that `keras.layers.Layer` takes for its subclasses, which pass **kwargs on, with their defaults.
+LAYER_ARGUMENTS = {"activity_regularizer": None, "trainable": True, "dtype": None, "autocast": True, "name": None}
+
+# params.yaml is data, never a program, and a model is a chain of layers that starts with the pictures.
+REASONS = {
+    "it is abstract or implied": "Input InputLayer InputSpec Layer Wrapper",
+    "it would run code": "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper",
+    "it may read a file that no stage lists": "IntegerLookup StringLookup TextVectorization",
+    "it is built around other layers": "Bidirectional Pipeline RNN SpectralNormalization StackedRNNCells TimeDistributed",
+    "it needs several inputs": "Add AdditiveAttention Attention Average Concatenate Dot GroupQueryAttention GRUCell "
+    "LSTMCell Maximum Minimum MultiHeadAttention Multiply SimpleRNNCell Subtract",
+}
+REFUSED_LAYERS = {name: reason for reason, layers in REASONS.items() for name in layers.split()}
 
 
 @cache
@@ -33,23 +44,43 @@ def names(package: str) -> dict[str, tuple[str, str]]:
         for node in _parse(package, "__init__.py").body
         if isinstance(node, ast.ImportFrom) and node.module.startswith("keras.src.")
         for alias in node.names
+        if alias.name not in ("get", "serialize", "deserialize")
     }
 
 
-def classes(package: str) -> list[str]:
-    """The public class names (capitalised) of `keras.<package>`, sorted."""
-    return sorted(name for name in names(package) if name[0].isupper())
+def layers() -> list[str]:
+    """The layers that a model may be made of, sorted."""
+    return sorted(set(names("layers")) - set(REFUSED_LAYERS))
+
+
+def optimizers() -> list[str]:
+    """The optimizers that a model may be trained with, sorted: all that have a learning rate of their own."""
+    return sorted(name for name in names("optimizers") if "learning_rate" in arguments("optimizers", name))
 
 
 @cache
-def arguments(package: str, name: str) -> frozenset[str]:
-    """The argument names that the constructor of class `name` of `keras.<package>` takes."""
+def arguments(package: str, name: str) -> dict[str, Any]:
+    """The arguments of the constructor of class `name` of `keras.<package>`, each with its default.
+
+    A default is REQUIRED if there is none, and None if it is no plain value.
+    """
+    common = LAYER_ARGUMENTS if package == "layers" else {}
     module, class_name = names(package)[name]
-    tree = _parse(*module.split(".")[1:-1], f"{module.split('.')[-1]}.py")
-    class_node = next(node for node in tree.body if isinstance(node, ast.ClassDef) and node.name == class_name)
-    inits = [node for node in class_node.body if isinstance(node, ast.FunctionDef) and node.name == "__init__"]
-    if not inits:
-        return frozenset(LAYER_ARGUMENTS)
-    spec = inits[0].args
-    found = {argument.arg for argument in spec.args[1:] + spec.kwonlyargs}
-    return frozenset(found | LAYER_ARGUMENTS) if spec.kwarg and package == "layers" else frozenset(found)
+    body = _parse(*module.split(".")[1:-1], f"{module.split('.')[-1]}.py").body
+    class_node = next(node for node in body if isinstance(node, ast.ClassDef) and node.name == class_name)
+    init = next((node for node in class_node.body if getattr(node, "name", None) == "__init__"), None)
+    if not init:
+        return dict(common)
+    spec = init.args
+    positional = spec.args[1:]
+    defaults = [REQUIRED] * (len(positional) - len(spec.defaults)) + [_literal(node) for node in spec.defaults]
+    keywords = [REQUIRED if node is None else _literal(node) for node in spec.kw_defaults]
+    own = {arg.arg: value for arg, value in zip([*positional, *spec.kwonlyargs], [*defaults, *keywords], strict=True)}
+    return (common if spec.kwarg else {}) | own
+
+
+def _literal(node: ast.expr) -> Any:
+    try:
+        return ast.literal_eval(node)
+    except ValueError:
+        return None

@@ -82,6 +82,7 @@ def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, m
         stopping.on_epoch_end(epoch, figures)
         if network.stop_training:
             break
+    optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`
     stopping.on_train_end()
     return history
 
@@ -89,7 +90,11 @@ def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, m
 def _stopping(network: keras.Sequential, model: Model) -> keras.callbacks.Callback:
     """Keras' own early stopping, or a callback that never stops."""
     block = model.early_stopping
-    stopping = keras.callbacks.EarlyStopping(**block.model_dump()) if block else keras.callbacks.Callback()
+    if block:
+        mode = "min" if block.monitor.endswith("loss") else "max"
+        stopping = keras.callbacks.EarlyStopping(**block.model_dump(), mode=mode)
+    else:
+        stopping = keras.callbacks.Callback()
     stopping.set_model(network)
     stopping.on_train_begin()
     network.stop_training = False
@@ -115,8 +120,29 @@ def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int,
 
 def _losses(labels: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
     """Cross-entropy of each example, and the number of examples whose most probable class is the label."""
+    probabilities = tf.cast(probabilities, tf.float32)  # a layer may have another `dtype`
     loss = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
     return loss, tf.reduce_sum(tf.cast(tf.argmax(probabilities, -1, output_type=tf.int32) == labels, tf.float32))
+
+
+def _layers_losses(network: keras.Sequential) -> tf.Tensor:
+    """Sum of the losses that the layers add (regularisation)."""
+    return tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in network.losses)])
+
+
+def _compiled(function: Callable) -> Callable:
+    """Compile `function` with XLA, or without it where a layer (RandomRotation, ...) has an operation that XLA lacks."""
+    with_xla, without = (tf.function(function, jit_compile=xla, autograph=False) for xla in (True, False))
+
+    def run(*arguments):
+        nonlocal with_xla
+        try:
+            return with_xla(*arguments)
+        except tf.errors.InvalidArgumentError:  # raised while compiling, before anything is computed
+            with_xla = without
+            return without(*arguments)
+
+    return run
 
 
 def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
@@ -129,11 +155,11 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
     def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
             losses, correct = _losses(labels, network(images, training=True))
-            loss = tf.reduce_mean(losses) + tf.add_n([0.0, *network.losses])
+            loss = tf.reduce_mean(losses) + _layers_losses(network)
         optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         return loss * labels.shape[0], correct
 
-    @tf.function(jit_compile=True, autograph=False)
+    @_compiled
     def run(images, labels, order, start, stop, batch_size):
         def body(number, loss, correct):
             chosen = tf.ensure_shape(tf.slice(order, [number * batch_size], [batch_size]), [batch_size])
@@ -155,11 +181,11 @@ def compile_assess(network: keras.Sequential) -> Callable[[Digits], tuple[dict[s
     The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
-    @tf.function(jit_compile=True, autograph=False)
+    @_compiled
     def run(images, labels):
         probabilities = network(images, training=False)
         losses, correct = _losses(labels, probabilities)
-        return tf.reduce_sum(losses) + tf.add_n([0.0, *network.losses]) * labels.shape[0], correct, probabilities
+        return tf.reduce_sum(losses) + _layers_losses(network) * labels.shape[0], correct, probabilities
 
     def assess(digits: Digits) -> tuple[dict[str, float], np.ndarray]:
         mean, parts = Mean(), []

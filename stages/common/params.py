@@ -1,7 +1,6 @@
 """params.yaml: what a valid parameter is, and messages that a person can act on."""
 
 import difflib
-import io
 import math
 import sys
 from pathlib import Path
@@ -9,23 +8,23 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
 
 from stages.common import catalogue, cli
 from stages.common.cli import UserError
+from stages.common.yamls import load_yaml
 
-MAX_PARAMS_BYTES = 1_000_000  # far above any real file; stops a YAML anchor bomb before it is parsed
+MAX_PARAMS_BYTES = 1 << 18  # far above any real file
 
-# What the common arguments of Keras layers and optimizers may be; Keras itself checks the others when it builds them.
-# Positive whole numbers, alone or one for each dimension.
-SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups", "num_heads", "key_dim"}
-FRACTIONS = {"rate", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
-CHOICES = {
+# Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
+SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups"}
+FRACTIONS = {"rate", "dropout", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
+PADDINGS = ["valid", "same", "causal"]
+# Arguments whose names end so are Keras objects: a name, or {class_name: Name, config: {argument: value}}.
+OBJECTS = {
     "activation": "activations",
-    "kernel_initializer": "initializers",
-    "bias_initializer": "initializers",
-    "kernel_regularizer": "regularizers",
+    "initializer": "initializers",
+    "regularizer": "regularizers",
+    "constraint": "constraints",
 }
 
 
@@ -46,38 +45,63 @@ def _check_name(name: Any, kind: str, allowed: list[str]) -> None:
 
 
 def _check_arguments(package: str, name: str, given: dict[str, Any], below: str = "") -> None:
-    allowed = sorted(catalogue.arguments(package, name))
-    problems = {}
-    for argument, value in given.items():
-        if argument not in allowed:
-            problems[argument] = f"unknown argument of {name}{_suggestion(argument, allowed)}"
-        elif problem := _value_problem(argument, value):
-            problems[argument] = f"is {_shorten(value)}; {problem}"
-    if problems:
+    if problems := _argument_problems(package, name, given):
         raise _refuse(*problems.values(), below=tuple(f"{below}.{argument}" for argument in problems))
 
 
-def _value_problem(argument: str, value: Any) -> str | None:
-    """What is wrong with the value of a Keras argument, or None."""
+def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with the arguments given to a Keras class, by argument; Keras itself checks the rest."""
+    defaults = catalogue.arguments(package, name)
+    problems = {}
+    for argument, value in given.items():
+        if argument not in defaults:
+            problems[argument] = f"unknown argument of {name}{_suggestion(argument, sorted(defaults))}"
+        elif problem := _value_problem(argument, value, defaults[argument]):
+            problems[argument] = f"is {_shorten(value)}; {problem}"
+    missing = [argument for argument in defaults if defaults[argument] is catalogue.REQUIRED and argument not in given]
+    return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
+
+
+def _value_problem(argument: str, value: Any, default: Any) -> str | None:
+    """What is wrong with the value of a Keras argument that has this default, or None."""
     parts = value if isinstance(value, list) else [value]
-    if argument in SIZES and value is not None:
-        if not parts or not all(type(part) is int and part >= 1 for part in parts):
-            return "allowed: a whole number of at least 1, or a list of them"
-    if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
+    kind = OBJECTS.get(argument.rpartition("_")[2])
+    if value is default is None:
+        return None
+    if kind and value is not None:
+        return _object_problem(kind, value)
+    if argument in SIZES and not (parts and all(type(part) is int and part >= 1 for part in parts)):
+        return "allowed: a whole number of at least 1, or a list of them"
+    if argument in FRACTIONS and not (type(value) in (int, float) and 0 <= value < 1):
         return "allowed: a number of at least 0 and below 1"
-    if argument == "padding" and value not in ("valid", "same", "causal"):
-        return "allowed: valid, same, causal" + _suggestion(value, ["valid", "same", "causal"], listed=False)
-    if argument in CHOICES and isinstance(value, str):
-        allowed = sorted(catalogue.names(CHOICES[argument]))
-        if value not in allowed:
-            return f"not known to Keras{_suggestion(value, [name for name in allowed if name.islower()])}"
-    if any(isinstance(part, float) and not math.isfinite(part) for part in parts):
-        return "allowed: a finite number"
-    return None
+    if argument == "padding" and isinstance(default, str) and value not in PADDINGS:
+        return "allowed: " + ", ".join(PADDINGS) + _suggestion(value, PADDINGS, listed=False)
+    if isinstance(default, bool) and not isinstance(value, bool):
+        return "allowed: true, false"
+    if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):
+        return "allowed: a number, or a list of them"
+    if isinstance(default, str) and not isinstance(value, str | None):
+        return "allowed: a text"
+    return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
 
 
-def _is_number(value: Any) -> bool:
-    return type(value) in (int, float) and math.isfinite(value)
+def _object_problem(package: str, value: Any) -> str | None:
+    """What is wrong with the value of an argument that is an activation, initializer, regularizer or constraint."""
+    name, config = value, {}
+    if isinstance(value, dict) and value.keys() <= {"class_name", "config"} and package != "activations":
+        name, config = value.get("class_name"), value.get("config", {})
+    if not isinstance(name, str) or not isinstance(config, dict):
+        return "allowed: a name" + ("" if package == "activations" else ", or {class_name: Name, config: {...}}")
+    if name not in catalogue.names(package):
+        return f"not known to Keras{_suggestion(name, [each for each in catalogue.names(package) if each.islower()])}"
+    problems = {} if package == "activations" else _argument_problems(package, name, config)
+    return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)
+
+
+def _is_plain(value: Any) -> bool:
+    if isinstance(value, list):
+        return all(map(_is_plain, value))
+    return value is None or type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value))
 
 
 def _suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:
@@ -85,7 +109,7 @@ def _suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:
     lower = {candidate.lower(): candidate for candidate in allowed}
     best = close[0] if close else lower.get(str(name).lower())
     hint = f"; did you mean {best!r}?" if best else ""
-    return (f"; allowed: {', '.join(allowed)}" if listed and len(allowed) <= 30 else "") + hint
+    return (f"; allowed: {', '.join(allowed)}" if listed and len(allowed) <= 40 else "") + hint
 
 
 class Layer(Strict):
@@ -102,10 +126,9 @@ class Layer(Strict):
         if not isinstance(entry, dict) or len(entry) != 1:
             raise _refuse(f"{entry!r} is no layer; write `Name` or `Name: {{argument: value}}`")
         (name, arguments), *_ = entry.items()
-        allowed = [each for each in catalogue.classes("layers") if each not in catalogue.REFUSED_LAYERS]
-        if name in catalogue.REFUSED_LAYERS:
-            raise _refuse(f"the layer {name} is refused; it is abstract, implied, or would run code")
-        _check_name(name, "Keras layer", allowed)
+        if reason := catalogue.REFUSED_LAYERS.get(name):
+            raise _refuse(f"the layer {name} is refused: {reason}")
+        _check_name(name, "Keras layer (see https://keras.io/api/layers)", catalogue.layers())
         arguments = {} if arguments is None else arguments
         if not isinstance(arguments, dict):
             raise _refuse(f"{arguments!r} are no arguments; write `{name}: {{argument: value}}`", below=(f".{name}",))
@@ -123,9 +146,8 @@ class Optimizer(Strict):
 
     @model_validator(mode="after")
     def _known_to_keras(self) -> "Optimizer":
-        allowed = [name for name in catalogue.classes("optimizers") if name not in ("Optimizer", "LossScaleOptimizer")]
-        _check_name(self.name, "Keras optimizer", allowed)
-        _check_arguments("optimizers", self.name, self.model_extra)
+        _check_name(self.name, "Keras optimizer", catalogue.optimizers())
+        _check_arguments("optimizers", self.name, {"learning_rate": self.learning_rate} | self.model_extra)
         return self
 
 
@@ -164,6 +186,12 @@ class Inference(Strict):
     batch_size: Annotated[int, Field(ge=1, le=4096)]
 
 
+class Replicates(Strict):
+    """How many seeds `make replicates` trains each version with: seed, seed + 1, ..."""
+
+    seeds: Annotated[int, Field(ge=2, le=1000)] = 5
+
+
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 
 
@@ -174,6 +202,7 @@ class Params(Strict):
     threads: Annotated[int, Field(ge=1, le=1024)]
     models: Annotated[dict[VersionName, Model], Field(min_length=1)]
     inference: Inference
+    replicates: Replicates = Replicates()
 
     @field_validator("models")
     @classmethod
@@ -191,28 +220,15 @@ def load_params(path: Path | str) -> Params:
             nearest valid name for a typo; also for a missing or unreadable file and for YAML syntax, where duplicate
             keys count as errors.
     """
-    path = Path(path)
     try:
-        text = path.read_bytes()
-        if len(text) > MAX_PARAMS_BYTES:
-            raise UserError(f"{path}: {len(text)} bytes; a parameter file has at most {MAX_PARAMS_BYTES}")
-        # YAML 1.2 by the parser that DVC itself uses: 1e-3 is a number, duplicate keys are errors, tags run nothing.
-        data = YAML(typ="safe", pure=True).load(io.BytesIO(text))
+        data = load_yaml(path, MAX_PARAMS_BYTES)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's root or name it with --params") from None
-    except (YAMLError, UnicodeDecodeError, ValueError, RecursionError) as error:
-        raise UserError(f"{path}: not valid YAML: {_yaml_problem(error)}") from None
     try:
         return Params.model_validate(data)
     except ValidationError as error:
         lines = [line for problem in error.errors(include_url=False) for line in _explain(problem)]
         raise UserError(f"{path}: {len(lines)} problem(s)\n" + "\n".join(f"  {line}" for line in lines)) from None
-
-
-def _yaml_problem(error: Exception) -> str:
-    mark = getattr(error, "problem_mark", None)
-    problem = getattr(error, "problem", None) or str(error).splitlines()[0]
-    return f"line {mark.line + 1}: {problem}" if mark else problem
 
 
 def _explain(problem: dict[str, Any]) -> list[str]:
@@ -228,6 +244,8 @@ def _explain(problem: dict[str, Any]) -> list[str]:
         return [f"{key}: missing; add this key"]
     if kind == "string_pattern_mismatch":
         return [f"{key}: not a version name; allowed: letters, digits, '_' and '-', starting with a letter or digit"]
+    if kind in ("model_type", "dict_type"):
+        return [f"{key}: is {_shorten(problem['input'])}; a block of `key: value` lines is needed"]
     if kind == "too_short":
         return [f"{key}: is {_shorten(problem['input'])}; at least one entry is needed"]
     return [f"{key}: is {_shorten(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}"]
@@ -239,12 +257,15 @@ def _key_path(location: list[str | int]) -> str:
 
 def _block_at(location: list[str | int]) -> type[BaseModel]:
     """The schema class of the block at this key path."""
-    blocks = {"inference": Inference, "models": Model, "early_stopping": EarlyStopping, "optimizer": Optimizer}
+    blocks = {"inference": Inference, "replicates": Replicates, "models": Model, "early_stopping": EarlyStopping, "optimizer": Optimizer}
     return next((blocks[part] for part in reversed(location) if part in blocks), Params)
 
 
 def _shorten(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print a number of more than 4300 digits
+        return "a number far too long"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 

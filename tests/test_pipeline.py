@@ -1,0 +1,190 @@
+"""The whole pipeline on the real data, in a Git and DVC repository of its own with an empty cache."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+ORIGINAL = {"LR": "optimizer: {name: SGD, learning_rate: 0.1}"}
+
+
+class Project:
+    """A copy of this project as it stands in the working tree, committed to a new Git repository."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder = folder
+        self.environment = {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+            "PYTHONPATH": str(ROOT / "tests/audit"),
+        }
+        listed = subprocess.check_output(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
+        )
+        for name in filter(None, listed.decode().split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.run("git", "init", "-q", "-b", "main")
+        self.commit("start")
+
+    def run(self, *command: str, status: int = 0, **environment: str) -> str:
+        """Run a command in the project and return what it printed; fail unless it exits with `status`."""
+        done = subprocess.run(
+            command, cwd=self.folder, env=self.environment | environment, text=True,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{name} has {text.count(old)} of {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def stages_run(self, output: str) -> list[str]:
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+
+@pytest.fixture(scope="module")
+def project(downloaded, tmp_path_factory) -> Project:
+    """The project after a run from nothing; only the outside files were fetched before, and are checked again."""
+    made = Project(tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home"))
+    shutil.copytree(ROOT / ".dvc/tmp/assets", made.folder / ".dvc/tmp/assets", copy_function=os.link)
+    for recorded in ("dvc.lock", "metrics"):
+        path = made.folder / recorded
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    made.output = made.run("dvc", "repro", AUDIT_LOG=str(made.folder / ".dvc/tmp/audit.log"))
+    return made
+
+
+def committed(project: Project) -> str:
+    return project.run("git", "diff", "--stat", "HEAD", "--", "dvc.lock", "metrics")
+
+
+def test_a_run_from_nothing_gives_the_committed_bytes(project):
+    assert {name.split("@")[0] for name in project.stages_run(project.output)} == {
+        "download", "prepare", "train", "evaluate", "infer", "plots",
+    }  # fmt: skip
+    assert committed(project) == ""
+
+
+def test_the_results_are_as_good_as_promised(project):
+    def metric(version):
+        return json.loads((project.folder / f"metrics/{version}.json").read_text())
+
+    for version, least in {"mlp": 0.960, "mlp_batchnorm": 0.970, "cnn": 0.985}.items():
+        assert metric(version)["accuracy"] >= least, version
+    assert metric("resnet50")["images"] == 7
+    assert metric("resnet50")["errors"] == 0
+
+
+def test_every_stage_reads_and_writes_only_what_it_declares(project):
+    """Under an audit hook that notes each opened file; the parameter file may be read by all, it is checked as a whole."""
+    lock = YAML(typ="safe").load((project.folder / "dvc.lock").read_text())["stages"]
+    commands = {entry["cmd"].replace('"', "").split(" ", 1)[1]: name for name, entry in lock.items()}
+    seen, wrong = set(), []
+    for line in (project.folder / ".dvc/tmp/audit.log").read_text().splitlines():
+        command, action, path = line.split("\t")
+        if not Path(path).is_relative_to(project.folder) or "/.dvc/tmp/assets" in path:
+            continue
+        name, entry = commands[command], lock[commands[command]]
+        seen.add(name)
+        relative = Path(path).relative_to(project.folder).as_posix()
+        if "__pycache__" in relative:
+            relative = Path(importlib.util.source_from_cache(path.rsplit(".pyc", 1)[0] + ".pyc"))
+            relative = relative.relative_to(project.folder).as_posix()
+            action = "read"
+        declared = [out["path"] for out in entry["outs"]]
+        if action == "read":
+            declared += [dep["path"] for dep in entry["deps"]] + ["params.yaml"]
+            declared += [".assets-mirror"] if name == "download" else []
+        plain = "/".join(part.removeprefix(".").removesuffix(".part") for part in relative.split("/"))
+        if not any(path == each or path.startswith(f"{each}/") for each in declared for path in (relative, plain)):
+            wrong.append(f"{name} {action}s {relative}")
+    assert seen == set(lock)
+    assert wrong == []
+
+
+def test_a_second_run_runs_no_stage(project):
+    assert project.stages_run(project.run("dvc", "repro")) == []
+    assert "up to date" in project.run("dvc", "status")
+
+
+def test_a_deleted_output_comes_back_from_the_cache(project):
+    model = project.folder / "models/cnn.keras"
+    before = model.read_bytes()
+    for path in (model, project.folder / "metrics/cnn.json"):
+        path.unlink()
+    assert project.stages_run(project.run("dvc", "repro")) == []
+    assert model.read_bytes() == before
+    assert committed(project) == ""
+
+
+def test_an_edit_to_one_version_runs_that_version_alone(project):
+    project.edit("params.yaml", "epochs: 30", "epochs: 29")
+    planned = project.stages_run(project.run("dvc", "repro", "--dry"))
+    project.run("git", "checkout", "-q", "params.yaml")
+    assert set(planned) == {"train@cnn", "evaluate@cnn", "plots"}
+
+
+def test_branches_differ_in_what_was_changed_and_a_new_block_trains(project):
+    new = """models:
+  two_convolutions:
+    layers:
+      - Conv2D: {filters: 4, kernel_size: 3, strides: 2, activation: relu}
+      - Conv2D: {filters: 8, kernel_size: 3, strides: 2, padding: same, activation: relu}
+      - Dropout: {rate: 0.2}
+      - Flatten
+      - Dense: {units: 10, activation: softmax}
+    optimizer: {name: Adam, learning_rate: 1e-3}
+    epochs: 1
+"""
+    project.run("git", "checkout", "-qb", "other")
+    project.edit("params.yaml", ORIGINAL["LR"], "optimizer: {name: SGD, learning_rate: 0.2}")
+    project.edit("params.yaml", "models:  ", new + "#")
+    ran = set(project.stages_run(project.run("dvc", "repro")))
+    project.commit("other")
+    metrics = json.loads(project.run("dvc", "metrics", "diff", "--json", "main"))
+    params = json.loads(project.run("dvc", "params", "diff", "--json", "main"))["params.yaml"]
+    project.run("git", "checkout", "-q", "main")
+    project.run("dvc", "checkout")
+    changed = {"mlp", "two_convolutions"}
+    assert ran == {f"{stage}@{name}" for stage in ("train", "evaluate") for name in changed} | {"plots"}
+    assert set(metrics) == {f"metrics/{name}.json" for name in changed}
+    assert set(metrics["metrics/mlp.json"]) == {"accuracy", "loss"}
+    assert metrics["metrics/two_convolutions.json"]["accuracy"]["new"] > 0.85
+    assert params["models.mlp.optimizer.learning_rate"] == {"old": 0.1, "new": 0.2, "diff": 0.1}
+    assert all("two_convolutions" in key for key in params if key != "models.mlp.optimizer.learning_rate")
+
+
+def test_a_forced_run_elsewhere_gives_the_same_bytes(project, tmp_path):
+    """Another folder, home, umask, time zone, locale, hash seed, date and OMP thread count, on one core."""
+    other = Project(tmp_path / "another folder", tmp_path / "home")
+    shutil.copytree(ROOT / ".dvc/tmp/assets", other.folder / ".dvc/tmp/assets", copy_function=os.link)
+    shift = ["faketime", "-f", "+400d"] if shutil.which("faketime") else []
+    other.run(
+        "sh", "-c", 'umask 077; exec "$@"', "-", "taskset", "-c", "0", *shift, "dvc", "repro", "--force",
+        TZ="Asia/Tokyo", LANG="C", LC_ALL="C", PYTHONHASHSEED="7", OMP_NUM_THREADS="5", TF_NUM_INTRAOP_THREADS="3",
+        TF_ENABLE_ONEDNN_OPTS="1", XLA_FLAGS="--xla_cpu_enable_fast_math=true", MPLBACKEND="svg",
+    )  # fmt: skip
+    assert committed(other) == ""

@@ -1,0 +1,437 @@
+"""Rerun the whole pipeline of a commit in a temporary clone and compare what comes out with what the commit records.
+
+The clone starts with an empty DVC cache, no run-cache and no remote, so that every stage works. One line for each
+output says `same` or `different`; the last line is the verdict, with exit status 0, 0 and 1: `reproduced to the bit`,
+`reproduced within tolerance` (on a platform for which the bits are not promised) or `not reproduced`.
+Nothing in the checkout changes. TMPDIR decides where the clone lies; it needs about 0.5 GB.
+"""
+
+import argparse
+import contextlib
+import csv
+import hashlib
+import importlib.metadata
+import io
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from packaging.requirements import Requirement
+from ruamel.yaml import YAML, YAMLError
+
+from stages.common import assets, cli, environment
+from stages.common.cli import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
+
+# The greatest differences allowed where the bits are not promised. Another order of sums sets off another path through
+# training, so the scale is the spread over thread counts and seeds, which the README has.
+TOLERANCES = {
+    "accuracy": 0.005,  # of a metrics file; the spread over seeds is about 0.001 to 0.002
+    "loss": 0.02,  # of a metrics file
+    "epoch figure": 0.02,  # loss or accuracy after one epoch, which moves more than the final one
+    "epochs": math.inf,  # early stopping ends where rounding decides; the final accuracy shows whether it matters
+    "class score": 0.02,  # precision, recall or F1 of one digit, of about 1,000 pictures
+    "predicted class": 0.01,  # share of the test pictures that get another class
+    "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
+}
+COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
+COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
+NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
+
+# What a Git hook sets; it would turn every git command below to another repository.
+HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one output: `level` is same, within (tolerance), uncompared or beyond; `gaps` by TOLERANCES."""
+
+    path: str
+    level: str = "same"
+    note: str = ""
+    gaps: dict[str, float] = field(default_factory=dict)
+
+    def __str__(self) -> str:
+        word = "same" if self.level == "same" else "different"
+        return f"{word:9}  {self.path}" + (f"  ({self.note})" if self.note else "")
+
+
+# -------------------------------------------------------------------------------------------- figures within tolerance
+
+
+def require(truth: object, message: str) -> None:
+    """ValueError unless `truth`: no tolerance covers what `message` says."""
+    if not truth:
+        raise ValueError(message)
+
+
+def gap(old: object, new: object) -> float:
+    """The absolute difference of two numbers, also as text; infinite if one is not a number."""
+    difference = 0.0 if old == new else abs(float(old) - float(new))
+    return math.inf if math.isnan(difference) else difference
+
+
+def table_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest differences of two CSV files, row by row; of learning curves, over the epochs that both have."""
+    old, new = (list(csv.DictReader(io.StringIO(data.decode()))) for data in (old, new))
+    require(old and new and old[0].keys() == new[0].keys(), "other columns, or no rows")
+    require(len(old) == len(new) or "epoch" in old[0], "another number of rows")
+    gaps = {"epochs": abs(len(old) - len(new))} if "epoch" in old[0] else {}
+    for column in old[0]:
+        pairs = [(a[column], b[column]) for a, b in zip(old, new, strict=False)]
+        if column == "predicted":
+            gaps["predicted class"] = sum(a != b for a, b in pairs) / len(pairs)
+        elif column in COLUMNS:
+            gaps[COLUMNS[column]] = max([gaps.get(COLUMNS[column], 0.0), *(gap(a, b) for a, b in pairs)])
+        else:
+            require(column == "probability" or all(a == b for a, b in pairs), f"another {column}")
+    return gaps
+
+
+def picture_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest difference of two JSON lists of pictures with their most probable classes.
+
+    A class that only one list has, at its end, counts as just as probable as the other's last.
+    """
+    greatest = 0.0
+    for a, b in zip(json.loads(old), json.loads(new), strict=True):
+        require(a["image"] == b["image"] and a.get("error") == b.get("error"), "another picture or error")
+        if "error" not in a:
+            require(a["predictions"][0]["class_id"] == b["predictions"][0]["class_id"], f"{a['image']}: another top class")
+            a, b = ({guess["class_id"]: guess["probability"] for guess in entry["predictions"]} for entry in (a, b))
+            differences = [gap(a.get(name, min(a.values())), b.get(name, min(b.values()))) for name in a | b]
+            greatest = max([greatest, *differences])
+    return {"probability": greatest}
+
+
+def metric_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest differences of two JSON files, in numbers under a key named after `accuracy` or `loss`."""
+    gaps = {}
+
+    def walk(old: object, new: object, key: str = "its keys", figure: str | None = None) -> None:
+        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+            for key in old:
+                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss") if name in key), figure))
+        elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            for pair in zip(old, new, strict=True):
+                walk(*pair, key, figure)
+        elif figure:
+            gaps[figure] = max(gaps.get(figure, 0.0), gap(old, new))
+        else:
+            require(old == new, f"{key}: {old} recorded, {new} now")
+
+    walk(json.loads(old), json.loads(new))
+    return gaps
+
+
+def shown(gaps: dict[str, float]) -> str:
+    """Differences beside what is allowed."""
+    return ", ".join(f"{figure} {value:.4g} (allowed {TOLERANCES[figure]:g})" for figure, value in gaps.items())
+
+
+def judge(name: str, old: bytes | None, new: bytes | None) -> Outcome:
+    """Compare the recorded and the new bytes of one file (None: there is no such file, or it is not in Git)."""
+    if old is not None and old == new:
+        return Outcome(name)
+    suffix = PurePosixPath(name).suffix
+    if suffix in NOT_COMPARED:
+        return Outcome(name, "uncompared", f"there is no tolerance for {suffix} files")
+    if old is None or new is None or suffix not in (".csv", ".json"):
+        return Outcome(name, "beyond", "must be the same to the bit on every platform")
+    rule = picture_gaps if name.endswith("_predictions.json") else table_gaps if suffix == ".csv" else metric_gaps
+    try:
+        gaps = rule(old, new)
+    except (ValueError, TypeError, LookupError, AttributeError) as error:
+        return Outcome(name, "beyond", f"no tolerance covers this: {error}")
+    level = "within" if all(value <= TOLERANCES[figure] for figure, value in gaps.items()) else "beyond"
+    return Outcome(name, level, f"{level} tolerance: {shown(gaps)}", gaps)
+
+
+# --------------------------------------------------------------------------------------------------- commit and rerun
+
+
+def md5(path: Path) -> str:
+    """The hash that DVC records for a file, or for a folder (that of a JSON list of its files, and `.dir`)."""
+    if path.is_file():
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "md5").hexdigest()
+    entries = [{"md5": md5(path / name), "relpath": name} for name in files_in(path)]
+    return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
+
+
+def content(path: Path) -> bytes | None:
+    """The bytes of a file, or None if there is none."""
+    return path.read_bytes() if path.is_file() else None
+
+
+def files_in(path: Path) -> list[str]:
+    """The paths of all files below a folder, relative to it, in DVC's order."""
+    found = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
+    return [name.as_posix() for name in sorted(found, key=lambda name: name.parts)]
+
+
+def read_lock(path: Path) -> dict[str, dict]:
+    """The stages of a dvc.lock by name."""
+    try:
+        stages = YAML(typ="safe", pure=True).load(path.read_bytes())["stages"]
+        outputs(stages), list(sources(stages))
+    except (YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
+        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}; run `dvc repro`") from None
+    return stages
+
+
+def outputs(stages: dict[str, dict]) -> dict[str, str]:
+    """The recorded hash of every output, by path."""
+    return {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", [])}
+
+
+def sources(stages: dict[str, dict]) -> Iterator[tuple[tuple[str, str], object]]:
+    """All that each stage was made from, except other stages' outputs: ((stage, what), recorded value)."""
+    made = [PurePosixPath(path) for path in outputs(stages)]
+    for stage, entry in stages.items():
+        yield (stage, "the command"), entry["cmd"]
+        for dep in entry.get("deps", []):
+            path = PurePosixPath(dep["path"])
+            if not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
+                yield (stage, dep["path"]), dep["md5"]
+        for file, values in entry.get("params", {}).items():
+            yield from (((stage, f"{key} in {file}"), value) for key, value in values.items())
+
+
+def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> list[Outcome]:
+    """Compare two copies of the project: as committed (dvc.lock and what Git keeps), and after a rerun from nothing.
+
+    Args:
+        untracked: files in `rerun` that Git neither has nor ignores, so that the commit lacks them.
+
+    Returns:
+        One outcome for dvc.lock's record of the sources, then one for each output: a file, a file in a folder that Git
+        keeps, or a folder that DVC alone keeps. An output of which the committed bytes are not those that dvc.lock
+        records is `beyond`, whatever the rerun gives.
+    """
+    recorded, made = read_lock(committed / "dvc.lock"), read_lock(rerun / "dvc.lock")
+    outcomes = [compare_sources(recorded, made)]
+    recorded, made = outputs(recorded), outputs(made)
+    for path in sorted(recorded.keys() | made.keys()):
+        if path not in made:
+            outcomes.append(Outcome(path, "beyond", "dvc.lock records it, but no stage of dvc.yaml makes it"))
+        elif path not in recorded:
+            outcomes.append(Outcome(path, "beyond", "a stage makes it, but dvc.lock does not record it"))
+        elif (committed / path).exists():
+            outcomes += compare_output(path, recorded[path], made[path], committed, rerun)
+        elif any(PurePosixPath(name).is_relative_to(path) for name in untracked):
+            outcomes.append(Outcome(path, "beyond", "is missing in the commit, though Git should keep it"))
+        else:
+            outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, None, None))
+    return outcomes
+
+
+def compare_sources(recorded: dict[str, dict], made: dict[str, dict]) -> Outcome:
+    """The outcome for dvc.lock itself: does it tell what the outputs were made from?"""
+    notes = [f"stage {name} is not in dvc.yaml" for name in sorted(recorded.keys() - made.keys())]
+    notes += [f"stage {name} is not recorded" for name in sorted(made.keys() - recorded.keys())]
+    old, new, stages = dict(sources(recorded)), dict(sources(made)), {}
+    for stage, what in sorted(old.keys() | new.keys()):
+        if stage in recorded and stage in made and old.get((stage, what)) != new.get((stage, what)):
+            stages.setdefault(what, []).append(stage)
+    notes += [f"{', '.join(names)}: recorded with another version of {what}" for what, names in stages.items()]
+    return Outcome("dvc.lock", "beyond" if notes else "same", "; ".join(notes))
+
+
+def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: Path) -> list[Outcome]:
+    """Compare one output that Git keeps, file by file, with the rerun's and with the hash in dvc.lock."""
+    names = [path]
+    if (committed / path).is_dir():
+        names = sorted({f"{path}/{name}" for folder in (committed, rerun) for name in files_in(folder / path)})
+    outcomes = [judge(name, content(committed / name), content(rerun / name)) for name in names]
+    kept = md5(committed / path)
+    if kept == recorded:
+        return outcomes
+    right = {recorded: "what dvc.lock records", kept: "what is committed"}.get(made, "neither")
+    note = f"what is committed is not what dvc.lock records; the rerun gives {right}"
+    return [outcome for outcome in outcomes if outcome.path != path] + [Outcome(path, "beyond", note)]
+
+
+def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
+    """Whether the commit is reproduced, and the line that says so."""
+    counts, gaps = Counter(outcome.level for outcome in outcomes), {}
+    for outcome in outcomes:
+        for figure, value in outcome.gaps.items():
+            gaps[figure] = max(value, gaps.get(figure, 0.0))
+    same, figures = f"{counts['same']} of {len(outcomes)} are the same", f"; greatest differences: {shown(gaps)}" if gaps else ""
+    if counts["same"] == len(outcomes):
+        return True, f"reproduced to the bit: {same}"
+    if counts["beyond"]:
+        return False, f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded{figures}"
+    rest = f"{same}, {counts['within']} within tolerance, {counts['uncompared']} without one{figures}"
+    return tolerant, f"reproduced within tolerance: {rest}" if tolerant else f"not reproduced: not to the bit; {rest}"
+
+
+# ------------------------------------------------------------------------------------------------------- the clone
+
+
+def clean_environment(folder: Path) -> dict[str, str]:
+    """The user's environment without what would let in another cache, repository or setting than the commit's own."""
+    dropped = HOOK_VARIABLES | environment.PINNED.keys()
+    kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("DVC_")}
+    mirrors = [name if "://" in name else str(ROOT / Path(name).expanduser()) for name in assets.named_mirrors()]
+    return kept | {
+        "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / "config"),
+        "DVC_SYSTEM_CONFIG_DIR": str(folder / "config"),
+        "DVC_SITE_CACHE_DIR": str(folder / "site"),
+        assets.MIRROR_VARIABLE: "\n".join(mirrors),
+    }
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run a git command in `folder`, without the user's hooks; UserError with git's own words if it fails."""
+    env = {key: value for key, value in os.environ.items() if key not in HOOK_VARIABLES}
+    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip() or 'failed'}")
+    return done.stdout
+
+
+def commit_of(rev: str) -> str:
+    """The full id of the commit that a branch (also one that only `origin` has), tag or commit means."""
+    for name in (rev, f"origin/{rev}"):
+        with contextlib.suppress(UserError):
+            return git(ROOT, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
+    raise UserError(f"{rev}: this clone has no such branch, tag or commit; `git fetch` may bring it")
+
+
+def clone(commit: str, folder: Path) -> tuple[Path, Path]:
+    """Make a clone of `commit` without any history, and a second copy of its files to compare with.
+
+    The files that the checkout has downloaded already are linked, not trusted: the download stage hashes each of them.
+    """
+    committed, rerun = folder / "committed", folder / "rerun"
+    git(folder, "init", "--quiet", "--template=", str(rerun))
+    git(rerun, "-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", str(ROOT), commit)
+    git(rerun, "checkout", "--quiet", "--detach", commit)
+    for name in ("dvc.yaml", "dvc.lock", "requirements.txt"):
+        if not (rerun / name).is_file():
+            raise UserError(f"{commit[:12]} has no {name}, so that there is nothing to rerun or to compare with")
+    shutil.copytree(rerun, committed, ignore=shutil.ignore_patterns(".git"), symlinks=True)
+    (rerun / "dvc.lock").unlink()  # what the rerun records comes from the rerun alone
+    (rerun / ".dvc/config.local").write_text(f"[cache]\n    dir = {folder / 'cache'}\n")
+    (rerun / DOWNLOADS).mkdir(parents=True)
+    for file in (ROOT / DOWNLOADS).glob("*"):
+        if re.fullmatch("[0-9a-f]{64}", file.name):
+            (rerun / DOWNLOADS / file.name).symlink_to(file)
+    return committed, rerun
+
+
+def check_versions(requirements: Path, commit: str) -> None:
+    """UserError if this environment has not the library versions that the commit pins: they are part of the result."""
+    wrong = []
+    pins = [line.rstrip(" \\") for line in requirements.read_text("utf-8").splitlines() if line[:1].isalnum()]
+    for pin in map(Requirement, pins):
+        if pin.marker is None or pin.marker.evaluate():
+            here = next((found.version for found in importlib.metadata.distributions(name=pin.name)), None)
+            if here is None or not pin.specifier.contains(here, prereleases=True):
+                wrong.append(f"{pin.name}{pin.specifier} (here: {here or 'not installed'})")
+    if wrong:
+        raise UserError(f"{commit[:12]} pins other library versions than this environment has: {', '.join(wrong)}.\n"
+                        "A rerun with these would prove nothing. Check that commit out in a clone of its own and run "
+                        "`make verify` there, which installs what it pins.")
+
+
+def run_pipeline(rerun: Path, env: dict[str, str]) -> None:
+    """Run every stage anew; what the stages print goes to standard error."""
+    command = [sys.executable, "-m", "dvc", "repro", "--force", "--no-run-cache", "--no-commit"]
+    process = subprocess.Popen(command, cwd=rerun, env=env, stdout=sys.stderr, start_new_session=True)
+    try:
+        status = process.wait()
+    except BaseException:
+        ignore_signals()
+        for number in (signal.SIGINT, signal.SIGKILL):
+            with contextlib.suppress(ProcessLookupError, subprocess.TimeoutExpired):
+                os.killpg(process.pid, number)
+                process.wait(10)
+        raise
+    if status:
+        raise UserError(f"the pipeline stopped with status {status}, as its messages above say, without a verdict")
+
+
+def ignore_signals() -> None:
+    """Let nothing interrupt the clearing up."""
+    for number in SIGNALS:
+        signal.signal(number, signal.SIG_IGN)
+
+
+def why_not_promised() -> list[str]:
+    """What makes this machine another one than those on which the bits are promised: Linux, x86-64, AVX2, no GPU."""
+    system, machine = platform.system(), platform.machine()
+    if (system, machine) != ("Linux", "x86_64"):
+        return [f"the platform is {system} on {machine}, not Linux on x86_64"]
+    reasons = []
+    if not re.search(r"^flags\s*:.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+        reasons.append("the processor has no AVX2")
+    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
+    if devices:  # only TensorFlow knows whether it can use them
+        script = "import tensorflow; print(len(tensorflow.config.list_physical_devices('GPU')))"
+        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+        if found.stdout.strip() != "0":
+            reasons.append("TensorFlow uses a GPU")
+    return reasons
+
+
+def verify(rev: str, folder: Path) -> list[Outcome]:
+    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards."""
+    commit = commit_of(rev)
+    cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
+    committed, rerun = clone(commit, folder)
+    check_versions(committed / "requirements.txt", commit)
+    read_lock(committed / "dvc.lock")
+    run_pipeline(rerun, clean_environment(folder))
+    untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    return compare(committed, rerun, [name for name in untracked if name])
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__,
+                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
+    parser.add_argument("--tolerance", action="store_true", help="compare within tolerance even on a promised platform")
+    parser.add_argument("--keep", action="store_true", help="leave the temporary folder, and name it")
+    args = parser.parse_args()
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _: sys.exit(128 + number))
+    folder = Path(tempfile.mkdtemp(prefix="verify-")).resolve()
+    try:
+        outcomes = verify(args.rev, folder)
+        reasons = why_not_promised() + ["asked for by --tolerance"] * args.tolerance
+    finally:
+        ignore_signals()
+        if args.keep:
+            cli.log(f"kept: {folder}")
+        else:
+            shutil.rmtree(folder)
+    print(*outcomes, sep="\n")
+    if reasons:
+        print(f"compared within tolerance: {'; '.join(reasons)}")
+    reproduced, line = verdict(outcomes, tolerant=bool(reasons))
+    print(line)
+    sys.exit(0 if reproduced else 1)
+
+
+if __name__ == "__main__":
+    cli.run(main)
