@@ -3,12 +3,24 @@ PYTHON ?= python3
 EXTRAS ?=
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
-.PHONY: repro test setup lint lock
+.PHONY: repro test setup lint lock verify readme replicates bench
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
 	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/dvc repro
+
+replicates: setup       ## train every version with several seeds
+	.venv/bin/dvc repro replicates/dvc.yaml
+
+verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
+	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
+
+readme: setup           ## rewrite the results table of README.md
+	.venv/bin/python -m tools.readme
+
+bench: setup            ## measure what pinning the bits costs
+	.venv/bin/python -m benchmarks.pinning
 
 test: setup             ## run the whole test suite
 	.venv/bin/python -m pytest

@@ -20,7 +20,7 @@ REASONS = {
     "it is abstract or implied": "Input InputLayer InputSpec Layer Wrapper",
     "it would run code": "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper",
     "it may read a file that no stage lists": "IntegerLookup StringLookup TextVectorization",
-    "it is built around other layers": "Bidirectional Pipeline RNN SpectralNormalization StackedRNNCells TimeDistributed",
+    "it is put around other layers": "Bidirectional Pipeline RNN SpectralNormalization StackedRNNCells TimeDistributed",
     "it needs several inputs": "Add AdditiveAttention Attention Average Concatenate Dot GroupQueryAttention GRUCell "
     "LSTMCell Maximum Minimum MultiHeadAttention Multiply SimpleRNNCell Subtract",
 }

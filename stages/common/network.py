@@ -102,7 +102,8 @@ def save(network: keras.Sequential, path: Path | str) -> None:
     """Write a `.keras` file that plain Keras loads and whose bytes depend on the model alone.
 
     Keras' own file holds the date and the time stamps of its zip entries; this one holds the same entries, sorted,
-    with the earliest time that a zip file can carry and no save date.
+    with the earliest time that a zip file can carry, no save date, and small numbers for the addresses in memory by
+    which Keras tells shared objects apart.
     """
     with atomic_file(path) as part:
         raw = part.with_suffix(".keras")
@@ -110,7 +111,7 @@ def save(network: keras.Sequential, path: Path | str) -> None:
             network.save(raw)
             with zipfile.ZipFile(raw) as source, zipfile.ZipFile(part, "w") as target:
                 for name in sorted(source.namelist()):
-                    target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), _without_date(name, source.read(name)))
+                    target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), _canonical(name, source.read(name)))
         finally:
             raw.unlink(missing_ok=True)
 
@@ -125,9 +126,15 @@ def load(path: Path | str) -> keras.Model:
         raise UserError(f"{path}: Keras cannot load it: {_first_line(error)}; delete it and run `dvc repro`") from None
 
 
-def _without_date(name: str, data: bytes) -> bytes:
-    if name != "metadata.json":
+def _canonical(name: str, data: bytes) -> bytes:
+    if not name.endswith(".json"):
         return data
-    metadata = json.loads(data)
-    metadata.pop("date_saved", None)
-    return json.dumps(metadata, sort_keys=True).encode()
+    numbers = {}
+
+    def clean(block: dict) -> dict:
+        block.pop("date_saved", None)
+        if "shared_object_id" in block:
+            block["shared_object_id"] = numbers.setdefault(block["shared_object_id"], len(numbers) + 1)
+        return block
+
+    return json.dumps(json.loads(data, object_hook=clean)).encode()

@@ -1,0 +1,66 @@
+"""Write the results table of README.md from metrics/; `python -m tools.readme` rewrites it, a test checks it."""
+
+import csv
+import json
+from pathlib import Path
+
+from stages.common.files import write_bytes
+
+ROOT = Path(__file__).resolve().parents[1]
+BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- end of results -->\n"
+
+# What the tutorial printed: test accuracy, and the epochs that it trained. Its CNN divided the training pictures by 255
+# twice more than the test pictures, so that it failed on them.
+TUTORIAL = {"mlp": ("0.9600", "10"), "mlp_batchnorm": ("0.9729", "6"), "cnn": ("0.4601", "")}
+
+
+def results(root: Path = ROOT) -> str:
+    """The table as Markdown: each version's accuracy, loss and epochs, its spread over seeds, the tutorial's figures."""
+    lines = [
+        "| version | test accuracy | test loss | epochs | over seeds: mean ± std (n) | the tutorial's |",
+        "|---|---|---|---|---|---|",
+    ]
+    for history in sorted((root / "metrics/history").glob("*.csv"), key=_accuracy(root)):
+        version = history.stem
+        figures = _read(root / f"metrics/{version}.json")
+        with history.open(newline="") as file:
+            epochs = sum(1 for _ in csv.DictReader(file))
+        accuracy, trained = TUTORIAL.get(version, ("", ""))
+        theirs = f"{accuracy} ({trained} epochs)" if trained else accuracy
+        cells = (f"`{version}`", f"{figures['accuracy']:.4f}", f"{figures['loss']:.4f}", epochs, _spread(root, version), theirs)
+        lines.append(f"| {' | '.join(map(str, cells))} |")
+    resnet = _read(root / "metrics/resnet50.json")
+    lines += [
+        "",
+        f"ResNet50 names {resnet['top1_accuracy']:.1%} of the {resnet['labelled']} labelled sample pictures right at the first "
+        f"guess and {resnet['top3_accuracy']:.1%} within three.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _accuracy(root: Path):
+    return lambda history: (_read(root / f"metrics/{history.stem}.json")["accuracy"], history.stem)
+
+
+def _spread(root: Path, version: str) -> str:
+    path = root / f"metrics/replicates/{version}.json"
+    if not path.exists():
+        return ""
+    accuracy = _read(path)["accuracy"]
+    return f"{accuracy['mean']:.4f} ± {accuracy['std']:.4f} ({len(accuracy['values'])})"
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text())
+
+
+def updated(text: str, root: Path = ROOT) -> str:
+    """`text` of the README with today's table between its two marks."""
+    before, rest = text.split(BEGIN)
+    _, after = rest.split(END)
+    return f"{before}{BEGIN}{results(root)}{END}{after}"
+
+
+if __name__ == "__main__":
+    readme = ROOT / "README.md"
+    write_bytes(readme, updated(readme.read_text()).encode())
