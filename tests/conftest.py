@@ -60,3 +60,11 @@ def stage():
         return subprocess.run(command, cwd=options.pop("cwd", ROOT), capture_output=True, text=True, **options)
 
     return run
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tensorflow() -> None:
+    """TensorFlow set up as a stage does it, before the first operation of this process."""
+    from stages.common import runtime
+
+    runtime.set_up(seed=42, threads=2)

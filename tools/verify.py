@@ -8,12 +8,9 @@ Nothing in the checkout changes. TMPDIR decides where the clone lies; it needs a
 
 import argparse
 import contextlib
-import csv
 import hashlib
 import importlib.metadata
-import io
 import json
-import math
 import os
 import platform
 import re
@@ -32,24 +29,10 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages.common import assets, cli, environment
 from stages.common.cli import UserError
+from tools import tolerance
 
 ROOT = Path(__file__).resolve().parents[1]
 DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
-
-# The greatest differences allowed where the bits are not promised. Another order of sums sets off another path through
-# training, so the scale is the spread over thread counts and seeds, which the README has.
-TOLERANCES = {
-    "accuracy": 0.005,  # of a metrics file; the spread over seeds is about 0.001 to 0.002
-    "loss": 0.02,  # of a metrics file
-    "epoch figure": 0.02,  # loss or accuracy after one epoch, which moves more than the final one
-    "epochs": math.inf,  # early stopping ends where rounding decides; the final accuracy shows whether it matters
-    "class score": 0.02,  # precision, recall or F1 of one digit, of about 1,000 pictures
-    "predicted class": 0.01,  # share of the test pictures that get another class
-    "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
-}
-COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
-COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
-NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
 
 # What a Git hook sets; it would turn every git command below to another repository.
 HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
@@ -58,107 +41,16 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one output: `level` is same, within (tolerance), uncompared or beyond; `gaps` by TOLERANCES."""
+    """What became of one output: `level` is same, within (tolerance), uncompared, beyond or unrun."""
 
     path: str
     level: str = "same"
     note: str = ""
-    gaps: dict[str, float] = field(default_factory=dict)
+    gaps: dict[str, float] = field(default_factory=dict)  # by the names in tolerance.TOLERANCES
 
     def __str__(self) -> str:
-        word = "same" if self.level == "same" else "different"
+        word = {"same": "same", "unrun": "recorded"}.get(self.level, "different")
         return f"{word:9}  {self.path}" + (f"  ({self.note})" if self.note else "")
-
-
-# -------------------------------------------------------------------------------------------- figures within tolerance
-
-
-def require(truth: object, message: str) -> None:
-    """ValueError unless `truth`: no tolerance covers what `message` says."""
-    if not truth:
-        raise ValueError(message)
-
-
-def gap(old: object, new: object) -> float:
-    """The absolute difference of two numbers, also as text; infinite if one is not a number."""
-    difference = 0.0 if old == new else abs(float(old) - float(new))
-    return math.inf if math.isnan(difference) else difference
-
-
-def table_gaps(old: bytes, new: bytes) -> dict[str, float]:
-    """Greatest differences of two CSV files, row by row; of learning curves, over the epochs that both have."""
-    old, new = (list(csv.DictReader(io.StringIO(data.decode()))) for data in (old, new))
-    require(old and new and old[0].keys() == new[0].keys(), "other columns, or no rows")
-    require(len(old) == len(new) or "epoch" in old[0], "another number of rows")
-    gaps = {"epochs": abs(len(old) - len(new))} if "epoch" in old[0] else {}
-    for column in old[0]:
-        pairs = [(a[column], b[column]) for a, b in zip(old, new, strict=False)]
-        if column == "predicted":
-            gaps["predicted class"] = sum(a != b for a, b in pairs) / len(pairs)
-        elif column in COLUMNS:
-            gaps[COLUMNS[column]] = max([gaps.get(COLUMNS[column], 0.0), *(gap(a, b) for a, b in pairs)])
-        else:
-            require(column == "probability" or all(a == b for a, b in pairs), f"another {column}")
-    return gaps
-
-
-def picture_gaps(old: bytes, new: bytes) -> dict[str, float]:
-    """Greatest difference of two JSON lists of pictures with their most probable classes.
-
-    A class that only one list has, at its end, counts as just as probable as the other's last.
-    """
-    greatest = 0.0
-    for a, b in zip(json.loads(old), json.loads(new), strict=True):
-        require(a["image"] == b["image"] and a.get("error") == b.get("error"), "another picture or error")
-        if "error" not in a:
-            require(a["predictions"][0]["class_id"] == b["predictions"][0]["class_id"], f"{a['image']}: another top class")
-            a, b = ({guess["class_id"]: guess["probability"] for guess in entry["predictions"]} for entry in (a, b))
-            differences = [gap(a.get(name, min(a.values())), b.get(name, min(b.values()))) for name in a | b]
-            greatest = max([greatest, *differences])
-    return {"probability": greatest}
-
-
-def metric_gaps(old: bytes, new: bytes) -> dict[str, float]:
-    """Greatest differences of two JSON files, in numbers under a key named after `accuracy` or `loss`."""
-    gaps = {}
-
-    def walk(old: object, new: object, key: str = "its keys", figure: str | None = None) -> None:
-        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
-            for key in old:
-                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss") if name in key), figure))
-        elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-            for pair in zip(old, new, strict=True):
-                walk(*pair, key, figure)
-        elif figure:
-            gaps[figure] = max(gaps.get(figure, 0.0), gap(old, new))
-        else:
-            require(old == new, f"{key}: {old} recorded, {new} now")
-
-    walk(json.loads(old), json.loads(new))
-    return gaps
-
-
-def shown(gaps: dict[str, float]) -> str:
-    """Differences beside what is allowed."""
-    return ", ".join(f"{figure} {value:.4g} (allowed {TOLERANCES[figure]:g})" for figure, value in gaps.items())
-
-
-def judge(name: str, old: bytes | None, new: bytes | None) -> Outcome:
-    """Compare the recorded and the new bytes of one file (None: there is no such file, or it is not in Git)."""
-    if old is not None and old == new:
-        return Outcome(name)
-    suffix = PurePosixPath(name).suffix
-    if suffix in NOT_COMPARED:
-        return Outcome(name, "uncompared", f"there is no tolerance for {suffix} files")
-    if old is None or new is None or suffix not in (".csv", ".json"):
-        return Outcome(name, "beyond", "must be the same to the bit on every platform")
-    rule = picture_gaps if name.endswith("_predictions.json") else table_gaps if suffix == ".csv" else metric_gaps
-    try:
-        gaps = rule(old, new)
-    except (ValueError, TypeError, LookupError, AttributeError) as error:
-        return Outcome(name, "beyond", f"no tolerance covers this: {error}")
-    level = "within" if all(value <= TOLERANCES[figure] for figure, value in gaps.items()) else "beyond"
-    return Outcome(name, level, f"{level} tolerance: {shown(gaps)}", gaps)
 
 
 # --------------------------------------------------------------------------------------------------- commit and rerun
@@ -180,8 +72,7 @@ def content(path: Path) -> bytes | None:
 
 def files_in(path: Path) -> list[str]:
     """The paths of all files below a folder, relative to it, in DVC's order."""
-    found = [file.relative_to(path) for file in path.rglob("*") if file.is_file()]
-    return [name.as_posix() for name in sorted(found, key=lambda name: name.parts)]
+    return sorted(file.relative_to(path).as_posix() for file in path.rglob("*") if file.is_file())
 
 
 def read_lock(path: Path) -> dict[str, dict]:
@@ -199,17 +90,34 @@ def outputs(stages: dict[str, dict]) -> dict[str, str]:
     return {out["path"]: out["md5"] for entry in stages.values() for out in entry.get("outs", [])}
 
 
-def sources(stages: dict[str, dict]) -> Iterator[tuple[tuple[str, str], object]]:
-    """All that each stage was made from, except other stages' outputs: ((stage, what), recorded value)."""
-    made = [PurePosixPath(path) for path in outputs(stages)]
+def sources(stages: dict[str, dict], changed: Collection[str] = ()) -> Iterator[tuple[tuple[str, str], object]]:
+    """All that each stage was made from, except the outputs `changed`: ((stage, what), recorded value)."""
+    changed = [PurePosixPath(path) for path in changed]
     for stage, entry in stages.items():
         yield (stage, "the command"), entry["cmd"]
         for dep in entry.get("deps", []):
             path = PurePosixPath(dep["path"])
-            if not any(path.is_relative_to(out) or out.is_relative_to(path) for out in made):
+            if not any(path.is_relative_to(out) or out.is_relative_to(path) for out in changed):
                 yield (stage, dep["path"]), dep["md5"]
         for file, values in entry.get("params", {}).items():
             yield from (((stage, f"{key} in {file}"), value) for key, value in values.items())
+
+
+def judge(name: str, old: bytes | None, new: bytes | None) -> Outcome:
+    """Compare the recorded and the new bytes of one file (None: there is no such file, or it is not in Git)."""
+    if old is not None and old == new:
+        return Outcome(name)
+    suffix = PurePosixPath(name).suffix
+    if suffix in tolerance.NOT_COMPARED:
+        return Outcome(name, "uncompared", f"there is no tolerance for {suffix} files")
+    if old is None or new is None:
+        return Outcome(name, "beyond", "must be the same to the bit on every platform")
+    try:
+        gaps = tolerance.gaps(name, old, new)
+    except ValueError as error:
+        return Outcome(name, "beyond", f"no tolerance covers this: {error}")
+    level = "within" if tolerance.covers(gaps) else "beyond"
+    return Outcome(name, level, f"{level} tolerance: {tolerance.shown(gaps)}", gaps)
 
 
 def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> list[Outcome]:
@@ -237,14 +145,27 @@ def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> li
             outcomes.append(Outcome(path, "beyond", "is missing in the commit, though Git should keep it"))
         else:
             outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, None, None))
-    return outcomes
+    others = [lock for lock in sorted(committed.rglob("dvc.lock")) if lock.parent != committed]
+    return outcomes + [outcome for lock in others for outcome in unrun(lock, committed)]
+
+
+def unrun(lock: Path, committed: Path) -> Iterator[Outcome]:
+    """What Git keeps of a pipeline that plain `dvc repro` leaves out, against the hashes in its own dvc.lock."""
+    name = lock.relative_to(committed)
+    for path, recorded in sorted(outputs(read_lock(lock)).items()):
+        kept = next((folder / path for folder in (lock.parent, committed) if (folder / path).exists()), None)
+        if kept and md5(kept) == recorded:
+            yield Outcome(path, "unrun", f"in {name}, which is not rerun")
+        elif kept:
+            yield Outcome(path, "beyond", f"what is committed is not what {name} records")
 
 
 def compare_sources(recorded: dict[str, dict], made: dict[str, dict]) -> Outcome:
     """The outcome for dvc.lock itself: does it tell what the outputs were made from?"""
     notes = [f"stage {name} is not in dvc.yaml" for name in sorted(recorded.keys() - made.keys())]
     notes += [f"stage {name} is not recorded" for name in sorted(made.keys() - recorded.keys())]
-    old, new, stages = dict(sources(recorded)), dict(sources(made)), {}
+    changed = {path for path, _ in outputs(recorded).items() ^ outputs(made).items()}
+    old, new, stages = dict(sources(recorded, changed)), dict(sources(made, changed)), {}
     for stage, what in sorted(old.keys() | new.keys()):
         if stage in recorded and stage in made and old.get((stage, what)) != new.get((stage, what)):
             stages.setdefault(what, []).append(stage)
@@ -268,17 +189,20 @@ def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: 
 
 def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
     """Whether the commit is reproduced, and the line that says so."""
-    counts, gaps = Counter(outcome.level for outcome in outcomes), {}
+    counts, gaps = Counter(outcome.level for outcome in outcomes if outcome.level != "unrun"), {}
     for outcome in outcomes:
         for figure, value in outcome.gaps.items():
             gaps[figure] = max(value, gaps.get(figure, 0.0))
-    same, figures = f"{counts['same']} of {len(outcomes)} are the same", f"; greatest differences: {shown(gaps)}" if gaps else ""
-    if counts["same"] == len(outcomes):
+    same = f"{counts['same']} of {counts.total()} are the same"
+    if counts["same"] == counts.total():
         return True, f"reproduced to the bit: {same}"
+    rest = f"{counts['within']} within tolerance, {counts['uncompared']} of a kind without one"
+    rest += f"; greatest differences: {tolerance.shown(gaps)}" if gaps else ""
     if counts["beyond"]:
-        return False, f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded{figures}"
-    rest = f"{same}, {counts['within']} within tolerance, {counts['uncompared']} without one{figures}"
-    return tolerant, f"reproduced within tolerance: {rest}" if tolerant else f"not reproduced: not to the bit; {rest}"
+        return False, f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded, {rest}"
+    if tolerant:
+        return True, f"reproduced within tolerance: {same}, {rest}"
+    return False, f"not reproduced: {same}; the others would pass on another platform: {rest}"
 
 
 # ------------------------------------------------------------------------------------------------------- the clone
@@ -311,9 +235,11 @@ def git(folder: Path, *arguments: str) -> str:
 def commit_of(rev: str) -> str:
     """The full id of the commit that a branch (also one that only `origin` has), tag or commit means."""
     for name in (rev, f"origin/{rev}"):
-        with contextlib.suppress(UserError):
-            return git(ROOT, "rev-parse", "--verify", "--quiet", "--end-of-options", f"{name}^{{commit}}").strip()
-    raise UserError(f"{rev}: this clone has no such branch, tag or commit; `git fetch` may bring it")
+        try:
+            return git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
+        except UserError as error:
+            reason = error
+    raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
 
 
 def clone(commit: str, folder: Path) -> tuple[Path, Path]:
@@ -330,7 +256,7 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
             raise UserError(f"{commit[:12]} has no {name}, so that there is nothing to rerun or to compare with")
     shutil.copytree(rerun, committed, ignore=shutil.ignore_patterns(".git"), symlinks=True)
     (rerun / "dvc.lock").unlink()  # what the rerun records comes from the rerun alone
-    (rerun / ".dvc/config.local").write_text(f"[cache]\n    dir = {folder / 'cache'}\n")
+    (rerun / ".dvc/config.local").write_text("[cache]\n    dir = ../../cache\n")
     (rerun / DOWNLOADS).mkdir(parents=True)
     for file in (ROOT / DOWNLOADS).glob("*"):
         if re.fullmatch("[0-9a-f]{64}", file.name):
@@ -414,11 +340,12 @@ def main() -> None:
     parser.add_argument("--keep", action="store_true", help="leave the temporary folder, and name it")
     args = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda number, _: sys.exit(128 + number))
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="verify-")).resolve()
     try:
-        outcomes = verify(args.rev, folder)
         reasons = why_not_promised() + ["asked for by --tolerance"] * args.tolerance
+        outcomes = verify(args.rev, folder)
     finally:
         ignore_signals()
         if args.keep:

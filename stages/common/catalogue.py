@@ -50,7 +50,7 @@ def names(package: str) -> dict[str, tuple[str, str]]:
 
 def layers() -> list[str]:
     """The layers that a model may be made of, sorted."""
-    return sorted(set(names("layers")) - set(REFUSED_LAYERS))
+    return sorted(name for name in names("layers") if name[0].isupper() and name not in REFUSED_LAYERS)
 
 
 def optimizers() -> list[str]:

@@ -30,7 +30,7 @@ def progress(**options) -> tqdm:
 def parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser described by a stage module's docstring, with the one option that all stages share."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--params", default="params.yaml", help="parameter file, checked as a whole (default: %(default)s)")
+    made.add_argument("--params", default="params.yaml", help="parameters, checked as a whole (default: %(default)s)")
     return made
 
 
@@ -44,6 +44,8 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except OSError as error:
         sys.exit(f"error: {explain_os_error(error)}")
+    except MemoryError:
+        sys.exit("error: out of memory; close other programs or lower batch_size in params.yaml, then run it again")
 
 
 def explain_os_error(error: OSError) -> str:
@@ -54,7 +56,10 @@ def explain_os_error(error: OSError) -> str:
         errno.EACCES: "check the permissions of this file and its folder",
         errno.EROFS: "the folder is on a read-only file system; work on a writable copy",
         errno.ENOENT: "run `dvc repro`, which makes the missing file, or check the path",
+        errno.EFBIG: "raise the limit on the size of files (`ulimit -f`)",
         errno.EMFILE: "raise the limit on open files (`ulimit -n`)",
-    }.get(error.errno, "see the message above")
-    name = f"{error.filename}: " if error.filename else ""
-    return f"{name}{error.strerror or error}; {advice}"
+        errno.EISDIR: "name a file, or remove the folder that is in its place",
+        errno.ENOTDIR: "name a folder, or remove the file that is in its place",
+    }.get(error.errno)
+    parts = (error.filename and f"{error.filename}: ", error.strerror or str(error), advice and f"; {advice}")
+    return "".join(part for part in parts if part)

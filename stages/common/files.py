@@ -30,7 +30,7 @@ def _remove(path: Path) -> None:
 
 @contextmanager
 def atomic_file(path: Path | str) -> Iterator[Path]:
-    """Yield a temporary path to write to; flush it to disk and rename it to `path` at the end, or remove it on error."""
+    """Yield a temporary path to write to; flush it to disk and rename it to `path` at the end; remove it on error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = _partial(path)
@@ -39,8 +39,10 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
         with part.open("rb+") as file:
             os.fsync(file.fileno())
         part.replace(path)
-    except BaseException:
+    except BaseException as error:
         _remove(part)
+        if isinstance(error, OSError) and error.filename is None:  # a full disk: say at which file
+            error.filename = str(path)
         raise
 
 
@@ -49,13 +51,16 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty temporary folder to fill; it replaces the folder `path` at the end, or is removed on error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _partial(path)
+    part, old = _partial(path), path.with_name(f".{path.name}.old")
     _remove(part)
     part.mkdir()
     try:
         yield part
-        _remove(path)
+        _remove(old)
+        if os.path.lexists(path):
+            path.rename(old)  # removing it here could leave half of it under its name
         part.rename(path)
+        _remove(old)
     except BaseException:
         _remove(part)
         raise
@@ -89,8 +94,10 @@ def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[o
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
     """Write `array` in NumPy's .npy format (row-major, no pickles)."""
+    array = np.ascontiguousarray(array)
     with atomic_file(path) as part, part.open("wb") as file:
-        np.lib.format.write_array(file, np.ascontiguousarray(array), version=(1, 0), allow_pickle=False)
+        np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
+        file.write(array.reshape(-1).view(np.uint8))  # NumPy's own writer does not say why a write failed
 
 
 def sha256(path: Path | str) -> str:

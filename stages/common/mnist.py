@@ -24,7 +24,7 @@ class Digits:
 def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
     """Read an IDX file of unsigned bytes that must hold exactly this shape.
 
-    Format: two zero bytes, a type code, the number of axes, each axis' length as a big-endian 32-bit number, the values.
+    Format: two zero bytes, a type code, the number of axes, each axis' length as a big-endian 32-bit number, values.
 
     Returns:
         uint8 array of the given shape, read-only.
@@ -69,16 +69,23 @@ def load(folder: Path | str, part: str) -> Digits:
         UserError: naming the file whose type, shape or range is not what `prepare` writes.
     """
     images, labels = (_load(Path(folder) / f"{part}_{kind}.npy") for kind in ("images", "labels"))
-    if images.dtype != np.float32 or images.shape != (len(labels), SIDE, SIDE):
-        raise UserError(f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not float32 pictures; "
-                        "run `dvc repro prepare`")
     if labels.dtype != np.uint8 or labels.ndim != 1 or labels.max(initial=0) >= CLASSES:
         raise UserError(f"{folder}/{part}_labels.npy: not labels from 0 to 9; run `dvc repro prepare`")
+    if images.dtype != np.float32 or images.shape != (len(labels), SIDE, SIDE):
+        raise UserError(
+            f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not {len(labels)} float32 pictures of "
+            f"{SIDE} x {SIDE}; run `dvc repro prepare`"
+        )
+    if not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):  # so written, NaN is refused too
+        raise UserError(f"{folder}/{part}_images.npy: pixels outside 0 to 1; run `dvc repro prepare`")
     return Digits(images[..., np.newaxis], labels)
 
 
 def _load(path: Path) -> np.ndarray:
     try:
-        return np.load(path, allow_pickle=False)
-    except (ValueError, EOFError) as error:
-        raise UserError(f"{path}: damaged: {error}; run `dvc repro prepare`") from None
+        # A map never gets larger than the file, whatever the header says, and takes no pickles.
+        return np.array(np.lib.format.open_memmap(path, mode="r"))
+    except (OSError, MemoryError):
+        raise
+    except Exception as error:  # NumPy parses the header as Python source, which can fail in many ways
+        raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro prepare`") from None

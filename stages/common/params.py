@@ -257,8 +257,15 @@ def _key_path(location: list[str | int]) -> str:
 
 def _block_at(location: list[str | int]) -> type[BaseModel]:
     """The schema class of the block at this key path."""
-    blocks = {"inference": Inference, "replicates": Replicates, "models": Model, "early_stopping": EarlyStopping, "optimizer": Optimizer}
-    return next((blocks[part] for part in reversed(location) if part in blocks), Params)
+    blocks = {
+        "inference": Inference,
+        "replicates": Replicates,
+        "models": Model,
+        "early_stopping": EarlyStopping,
+        "optimizer": Optimizer,
+    }
+    without_version = location[:1] + location[2:]  # which may be the name of a block
+    return next((blocks[part] for part in reversed(without_version) if part in blocks), Params)
 
 
 def _shorten(value: Any) -> str:

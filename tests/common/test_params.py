@@ -1,0 +1,267 @@
+"""params.yaml: a mistake anywhere stops every stage before it works, with a message that names the key."""
+
+import re
+import resource
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from stages.common.cli import UserError
+from stages.common.params import MAX_PARAMS_BYTES, load_params
+
+ROOT = Path(__file__).resolve().parents[2]
+GOOD = """\
+seed: 42
+threads: 2
+models:
+  mlp:
+    layers:
+      - Flatten
+      - Dense: {units: 100, activation: sigmoid}
+      - Dense: {units: 10, activation: softmax}
+    optimizer: {name: SGD, learning_rate: 0.1}
+    batch_size: 32
+    epochs: 10
+    validation_split: 0.05
+    early_stopping: {monitor: val_loss, patience: 0}
+inference:
+  images: data/sample_images
+  top_k: 3
+  batch_size: 32
+"""
+MODELS = re.search(r"models:.*(?=inference)", GOOD, re.DOTALL)[0]
+
+
+@pytest.fixture
+def load(tmp_path):
+    """`load(old, new)`: what a good file is read as in which `old` is replaced."""
+
+    def load(old: str = "", new: str | bytes = ""):
+        assert old in GOOD
+        path = tmp_path / "params.yaml"
+        path.write_bytes(new if isinstance(new, bytes) else GOOD.replace(old, new, 1).encode())
+        return load_params(path)
+
+    return load
+
+
+def test_the_file_of_the_project_is_valid():
+    params = load_params(ROOT / "params.yaml")
+    assert {"mlp", "mlp_batchnorm", "cnn"} <= params.models.keys()
+    assert [layer.name for layer in params.models["mlp"].layers] == ["Flatten", "Dense", "Dense"]
+
+
+def test_values_are_read_as_what_they_are_and_defaults_are_filled_in(load):
+    params = load("0.1}", "1e-3}")
+    assert params.models["mlp"].optimizer.learning_rate == 0.001
+    assert params.models["mlp"].layers[1].arguments == {"units": 100, "activation": "sigmoid"}
+    assert load("    batch_size: 32\n    epochs", "    epochs").models["mlp"].batch_size == 32
+    assert load("    early_stopping: {monitor: val_loss, patience: 0}\n").models["mlp"].early_stopping is None
+    assert load("0.1}", "1}").models["mlp"].optimizer.learning_rate == 1.0
+
+
+def test_two_versions_can_share_a_block(load):
+    more = "  wide:\n    <<: *mlp\n    epochs: 3\ninference:"
+    models = load(MODELS + "inference:", MODELS.replace("  mlp:", "  mlp: &mlp") + more).models
+    assert models["wide"].layers == models["mlp"].layers
+    assert (models["mlp"].epochs, models["wide"].epochs) == (10, 3)
+
+
+def test_the_values_cannot_be_changed_later(load):
+    with pytest.raises(ValueError, match="frozen"):
+        load().seed = 1
+
+
+LAYER = "models.mlp.layers[0]"
+DENSE = "models.mlp.layers[1].Dense"
+OPTIMIZER = "models.mlp.optimizer"
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        # a misspelt key
+        ("epochs: 10", "epoch: 10", "models.mlp.epoch: unknown key; allowed: batch_size, ...; did you mean 'epochs'?"),
+        ("epochs: 10", "epoch: 10", "models.mlp.epochs: missing; add this key"),
+        ("threads: 2", "thread: 2", "thread: unknown key; ...; did you mean 'threads'?"),
+        ("top_k: 3", "topk: 3", "inference.topk: unknown key; ...; did you mean 'top_k'?"),
+        ("patience: 0", "patienc: 0", "models.mlp.early_stopping.patienc: unknown key; ...; did you mean 'patience'?"),
+        ("  mlp:", "  optimizer: {epoch: 1}\n  mlp:", "models.optimizer.epoch: unknown key; ...; did you mean 'epochs'?"),
+        ("seed: 42", "seed: 42\n5: 5", "[5]: is 5; keys should be strings"),
+        # a misspelt layer, optimizer or argument
+        ("- Flatten", "- Flaten", f"{LAYER}: 'Flaten' is no Keras layer ...; did you mean 'Flatten'?"),
+        ("- Flatten", "- flatten", f"{LAYER}: 'flatten' is no Keras layer ...; did you mean 'Flatten'?"),
+        ("- Flatten", "- deserialize", f"{LAYER}: 'deserialize' is no Keras layer (see https://keras.io/api/layers)"),
+        ("units: 100", "unit: 100", f"{DENSE}.unit: unknown argument of Dense; ...; did you mean 'units'?"),
+        ("units: 100", "[1, 2]: 100", f"{DENSE}.(1, 2): unknown argument of Dense"),
+        ("{units: 100, activation: sigmoid}", "", f"{DENSE}.units: missing; Dense needs this argument"),
+        ("name: SGD", "name: SDG", f"{OPTIMIZER}: 'SDG' is no Keras optimizer; allowed: ...; did you mean 'SGD'?"),
+        ("name: SGD", "name: LossScaleOptimizer", f"{OPTIMIZER}: 'LossScaleOptimizer' is no Keras optimizer"),
+        ("name: SGD", "name: MultiOptimizer", f"{OPTIMIZER}: 'MultiOptimizer' is no Keras optimizer"),
+        ("name: SGD", "name: Optimizer", f"{OPTIMIZER}: 'Optimizer' is no Keras optimizer"),
+        ("0.1}", "0.1, momentun: 0.9}", f"{OPTIMIZER}.momentun: unknown argument of SGD; ...; did you mean 'momentum'?"),
+        ("0.1}", "0.1, model_config: 1}", f"{OPTIMIZER}.model_config: unknown argument of SGD"),
+        ("activation: sigmoid", "activation: sigmoidd", f"{DENSE}.activation: is 'sigmoidd'; ...; did you mean 'sigmoid'?"),
+        ("val_loss", "val_los", "models.mlp.early_stopping.monitor: is 'val_los'; input should be 'loss', 'accuracy', ..."),
+        # a wrong type
+        ("epochs: 10", "epochs: ten", "models.mlp.epochs: is 'ten'; input should be a valid integer"),
+        ("epochs: 10", "epochs: '10'", "models.mlp.epochs: is '10'; input should be a valid integer"),
+        ("epochs: 10", "epochs: 10.0", "models.mlp.epochs: is 10.0; input should be a valid integer"),
+        ("epochs: 10", "epochs: true", "models.mlp.epochs: is True; input should be a valid integer"),
+        ("0.1}", "'0.1'}", f"{OPTIMIZER}.learning_rate: is '0.1'; input should be a valid number"),
+        ("0.1}", "true}", f"{OPTIMIZER}.learning_rate: is True; input should be a valid number"),
+        ("{name: SGD, learning_rate: 0.1}", "SGD", f"{OPTIMIZER}: is 'SGD'; a block of `key: value` lines is needed"),
+        ("0.1}", "0.1, nesterov: no}", f"{OPTIMIZER}.nesterov: is 'no'; allowed: true, false"),
+        ("0.1}", "0.1, nesterov: 1}", f"{OPTIMIZER}.nesterov: is 1; allowed: true, false"),
+        ("- Flatten", "- ELU: {alpha: much}", f"{LAYER}.ELU.alpha: is 'much'; allowed: a number"),
+        ("- Flatten", "- Resizing: {height: 9, width: 9, interpolation: 3}", f"{LAYER}.Resizing.interpolation: is 3; ..."),
+        ("- Flatten", "- Flatten: {name: 2020-01-01}", f"{LAYER}.Flatten.name: is datetime.date(2020, 1, 1); allowed: texts"),
+        ("- Flatten", "- 5", f"{LAYER}: 5 is no layer; write `Name` or `Name: {{argument: value}}`"),
+        ("- Flatten", "-", f"{LAYER}: None is no layer; write `Name`"),
+        ("- Flatten", "- {Dense: {units: 1}, Dropout: {rate: 0.5}}", f"{LAYER}: {{'Dense': ...}} is no layer"),
+        ("- Flatten", "- Dropout: 0.5", f"{LAYER}.Dropout: 0.5 are no arguments; write `Dropout: {{argument: value}}`"),
+        ("images: data/sample_images", "images: 5", "inference.images: is 5; input should be a valid string"),
+        # a value out of range
+        ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),
+        ("split: 0.05", "split: 1.2", "models.mlp.validation_split: is 1.2; input should be less than 1"),
+        ("split: 0.05", "split: 0", "models.mlp.early_stopping: val_loss needs a validation_split above 0"),
+        ("0.1}", "-1}", f"{OPTIMIZER}.learning_rate: is -1; input should be greater than 0"),
+        ("0.1}", ".nan}", f"{OPTIMIZER}.learning_rate: is nan; input should be a finite number"),
+        ("0.1}", f"1{'0' * 400}}}", f"{OPTIMIZER}.learning_rate: is 1000...; input should be a ... number"),
+        ("0.1}", "0.1, momentum: 1.5}", f"{OPTIMIZER}.momentum: is 1.5; allowed: a number of at least 0 and below 1"),
+        ("units: 100", "units: -1", f"{DENSE}.units: is -1; allowed: a whole number of at least 1"),
+        ("units: 100", "units: null", f"{DENSE}.units: is None; allowed: a whole number of at least 1"),
+        ("- Flatten", "- Dropout: {rate: 1.5}", f"{LAYER}.Dropout.rate: is 1.5; allowed: a number"),
+        ("- Flatten", f"- Dropout: {{rate: 1{'0' * 400}}}", f"{LAYER}.Dropout.rate: is 1000...; allowed: a number"),
+        ("- Flatten", "- Rescaling: {scale: [[.inf]]}", f"{LAYER}.Rescaling.scale: is [[inf]]; allowed: texts, finite"),
+        ("- Flatten", "- Conv2D: {filters: 1, kernel_size: 3, padding: sam}", f"{LAYER}.Conv2D.padding: is 'sam'; ..."),
+        ("seed: 42", "seed: -1", "seed: is -1; input should be greater than or equal to 0"),
+        ("seed: 42", "seed: 0x" + "f" * 9000, "seed: is a number far too long; input should be less than 4294967296"),
+        ("top_k: 3", "top_k: 1001", "inference.top_k: is 1001; input should be less than or equal to 1000"),
+        ("  mlp:", "  ../mlp:", "models.../mlp: not a version name; allowed: letters, digits, '_' and '-'"),
+        ("  mlp:", "  resnet50:", "models: the version name resnet50 is taken"),
+        ("  mlp:", "  7:", "models[7]: is 7; input should be a valid string"),
+        # something is missing or there twice
+        (MODELS, "models: {}\n", "models: is {}; at least one entry is needed"),
+        (MODELS, "models:\n", "models: is None; a block of `key: value` lines is needed"),
+        (MODELS, "", "models: missing; add this key"),
+        (GOOD, "", "the file: is None; a block of `key: value` lines is needed"),
+        (GOOD, "- 1\n- 2\n", "the file: is [1, 2]; a block of `key: value` lines is needed"),
+        ("epochs: 10", "epochs: 10\n    epochs: 20", 'not valid YAML: line 12: found duplicate key "epochs"'),
+        ("units: 100", "units: 100, units: 5", 'not valid YAML: line 7: found duplicate key "units"'),
+        # what would run code, read a file, or is no layer of a chain
+        ("- Flatten", "- Lambda: {function: x}", f"{LAYER}: the layer Lambda is refused: it would run code"),
+        ("- Flatten", "- TFSMLayer: {filepath: x}", f"{LAYER}: the layer TFSMLayer is refused: it would run code"),
+        ("- Flatten", "- Input: {shape: [1]}", f"{LAYER}: the layer Input is refused: it is abstract or implied"),
+        ("- Flatten", "- InputSpec", f"{LAYER}: the layer InputSpec is refused: it is abstract or implied"),
+        ("- Flatten", "- TimeDistributed: {layer: x}", f"{LAYER}: the layer TimeDistributed is refused"),
+        ("- Flatten", "- StringLookup: {vocabulary: /etc/passwd}", f"{LAYER}: the layer StringLookup is refused"),
+        ("- Flatten", "- os.system", f"{LAYER}: 'os.system' is no Keras layer"),
+        ("sigmoid", "{class_name: __lambda__, config: {value: x}}", f"{DENSE}.activation: is {{...; allowed: a name"),
+        ("sigmoid", "{class_name: function, config: get_file, module: keras.utils}", f"{DENSE}.activation: is {{..."),
+        ("units: 100", "units: 100, kernel_initializer: {class_name: get_file, module: keras.utils}", f"{DENSE}.kernel_..."),
+        ("units: 100", "units: 100, kernel_initializer: {class_name: Lambda, config: {}}", "...; not known to Keras"),
+        ("units: 100", "units: 100, bias_initializer: deserialize", f"{DENSE}.bias_initializer: is 'deserialize'; not known"),
+        ("units: 100", "units: 100, dtype: {class_name: DTypePolicy}", f"{DENSE}.dtype: is {{...; allowed: texts"),
+    ],
+)
+def test_a_mistake_is_named_with_its_key(load, old, new, message):
+    with pytest.raises(UserError, match=r"params\.yaml") as caught:
+        load(old, new)
+    pattern = ".*".join(map(re.escape, message.split("...")))
+    assert re.search(pattern, str(caught.value)), str(caught.value)
+
+
+def test_all_mistakes_are_told_at_once(load):
+    with pytest.raises(UserError, match=r"params\.yaml: 4 problem") as caught:
+        load(GOOD[:200], GOOD[:200].replace("seed: 42", "seed: x").replace("units: 100", "unit: 5").replace("name", "nam"))
+    assert len(str(caught.value).splitlines()) == 5
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        "Dense: {units: 3, kernel_regularizer: {class_name: L2, config: {l2: 0.01}}, bias_initializer: ones}",
+        "Dense: {units: 3, kernel_initializer: {class_name: RandomNormal, config: {stddev: 0.1}}, activation: null}",
+        "Dense: {units: 3, kernel_constraint: {class_name: MaxNorm, config: {max_value: 2}}, use_bias: false}",
+        "Conv2D: {filters: 8, kernel_size: [3, 3], padding: same, strides: 2}",
+        "ZeroPadding2D: {padding: [[1, 0], [0, 1]]}",
+        "Rescaling: {scale: [0.5], offset: -1}",
+        "MaxPool2D: {strides: null}",
+        "LSTM: {units: 4, return_sequences: true, dropout: 0.5}",
+    ],
+)
+def test_what_keras_takes_is_taken(load, layer):
+    load("- Flatten", f"- {layer}")
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ("kernel_regularizer: {class_name: L2, config: {l3: 0.01}}", "config.l3 unknown argument of L2"),
+        ("kernel_regularizer: {class_name: L2, config: {l2: [{}]}}", "config.l2 is [{}]; allowed"),
+        ("kernel_initializer: he_norml", "did you mean 'he_normal'"),
+    ],
+)
+def test_a_mistake_inside_an_initializer_or_regularizer_is_named(load, given, message):
+    with pytest.raises(UserError, match=re.escape(f"{DENSE}.kernel_") + ".*" + re.escape(message)):
+        load("units: 100", f"units: 100, {given}")
+
+
+def test_a_file_that_cannot_be_read_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.yaml: no such file; run from the project's root or name it with --params"):
+        load_params(tmp_path / "none.yaml")
+    with pytest.raises(IsADirectoryError):
+        load_params(tmp_path)
+    with pytest.raises(UserError, match=f"longer than the {MAX_PARAMS_BYTES} bytes"):
+        load_params("/dev/zero")
+
+
+@settings(max_examples=100, deadline=None, database=None)
+@given(st.data())
+def test_a_damaged_file_is_read_or_refused_with_a_message(tmp_path_factory, data):
+    """Any one stretch of a good file replaced by something else: never an error of another kind."""
+    start = data.draw(st.integers(0, len(GOOD)))
+    end = data.draw(st.integers(start, min(start + 30, len(GOOD))))
+    parts = ["{", "}", "[", "]", ": ", "- ", "\n", "&a ", "*a", "~", ".inf", "1e400", "!!int ", "Dense", "units", "{}: {}"]
+    new = data.draw(st.lists(st.sampled_from(parts) | st.text(max_size=3), max_size=4).map("".join))
+    path = tmp_path_factory.getbasetemp() / "fuzzed_params.yaml"
+    path.write_bytes((GOOD[:start] + new + GOOD[end:]).encode("utf-8", "surrogatepass"))
+    try:
+        load_params(path)
+    except UserError as error:
+        assert str(path) in str(error)
+
+
+BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]\n" for i in range(1, 30)) + GOOD
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (GOOD.replace("epochs: 10", "epochs: ten"), "models.mlp.epochs: is 'ten'"),
+        (BOMB, "more than 10000 keys and values"),
+        (None, "Is a directory; name a file"),
+    ],
+    ids=["type", "bomb", "folder"],
+)
+def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
+    path = tmp_path / "bad.yaml"
+    if text:
+        path.write_text(text)
+    else:
+        path.mkdir()
+
+    def limit():  # a bomb that goes off fails here and takes nothing else with it
+        resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
+
+    out = tmp_path / "out"
+    done = stage("prepare", "--params", path, "--raw", tmp_path, "--out", out, preexec_fn=limit, timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith("error: ")
+    assert str(path) in done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()

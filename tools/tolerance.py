@@ -1,0 +1,114 @@
+"""How far two results may be apart on a platform for which the bits are not promised.
+
+The functions here take a file's recorded and new bytes and return the greatest difference of each kind of figure in
+it, by the names in TOLERANCES. What is no such figure (text, counts, columns, the order of pictures) must be equal.
+"""
+
+import csv
+import io
+import json
+import math
+
+# The greatest differences allowed where the bits are not promised: about twice the greatest that the shipped versions
+# show when only `threads` changes (1, 3, 4 and 8 against 2), which is how another platform differs, too: in the order of
+# the sums. Most of it comes from early stopping, which such a change moves by an epoch or two.
+TOLERANCES = {
+    "accuracy": 0.01,  # of a metrics file; 0.0045 seen
+    "loss": 0.02,  # of a metrics file; 0.0103 seen
+    "epoch figure": 0.02,  # loss or accuracy after an epoch that both ran; 0.0092 seen
+    "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
+    "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 pictures; 0.025 seen
+    "predicted class": 0.035,  # share of the test pictures that get another class; 0.018 seen
+    "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
+}
+COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
+COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
+NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
+
+
+def require(truth: object, message: str) -> None:
+    """ValueError unless `truth`: no tolerance covers what `message` says."""
+    if not truth:
+        raise ValueError(message)
+
+
+def gap(old: object, new: object) -> float:
+    """The absolute difference of two numbers, also as text; infinite if one is not a number."""
+    difference = 0.0 if old == new else abs(float(old) - float(new))
+    return math.inf if math.isnan(difference) else difference
+
+
+def table_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest differences of two CSV files, row by row; of learning curves, over the epochs that both have."""
+    old, new = (list(csv.DictReader(io.StringIO(data.decode()))) for data in (old, new))
+    require(old and new and old[0].keys() == new[0].keys(), "other columns, or no rows")
+    require(len(old) == len(new) or "epoch" in old[0], "another number of rows")
+    gaps = {"epochs": abs(len(old) - len(new))} if "epoch" in old[0] else {}
+    for column in old[0]:
+        pairs = [(a[column], b[column]) for a, b in zip(old, new, strict=False)]
+        if column == "predicted":
+            gaps["predicted class"] = sum(a != b for a, b in pairs) / len(pairs)
+        elif column in COLUMNS:
+            gaps[COLUMNS[column]] = max([gaps.get(COLUMNS[column], 0.0), *(gap(a, b) for a, b in pairs)])
+        else:
+            # The probability of the predicted class follows the training, like the class.
+            require(column == "probability" or all(a == b for a, b in pairs), f"another {column}")
+    return gaps
+
+
+def picture_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest difference of two JSON lists of pictures with their most probable classes.
+
+    A class that only one list has, at its end, counts as just as probable as the other's last.
+    """
+    greatest = 0.0
+    for a, b in zip(json.loads(old), json.loads(new), strict=True):
+        require(a["image"] == b["image"] and a.get("error") == b.get("error"), "another picture or error")
+        if "error" not in a:
+            top = [entry["predictions"][0]["class_id"] for entry in (a, b)]
+            require(top[0] == top[1], f"{a['image']}: {top[1]} in place of {top[0]}")
+            a, b = ({guess["class_id"]: guess["probability"] for guess in entry["predictions"]} for entry in (a, b))
+            differences = [gap(a.get(name, min(a.values())), b.get(name, min(b.values()))) for name in a | b]
+            greatest = max([greatest, *differences])
+    return {"probability": greatest}
+
+
+def metric_gaps(old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest differences of two JSON files, in numbers under a key named after `accuracy` or `loss`."""
+    gaps = {}
+
+    def walk(old: object, new: object, key: str = "its keys", figure: str | None = None) -> None:
+        if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
+            for key in old:
+                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss") if name in key), figure))
+        elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
+            for pair in zip(old, new, strict=True):
+                walk(*pair, key, figure)
+        elif figure:
+            gaps[figure] = max(gaps.get(figure, 0.0), gap(old, new))
+        else:
+            require(old == new, f"{key}: {old} recorded, {new} now")
+
+    walk(json.loads(old), json.loads(new))
+    return gaps
+
+
+def shown(gaps: dict[str, float]) -> str:
+    """Differences beside what is allowed."""
+    return ", ".join(f"{figure} {value:.4g} (allowed {TOLERANCES[figure]:g})" for figure, value in gaps.items())
+
+
+def gaps(name: str, old: bytes, new: bytes) -> dict[str, float]:
+    """Greatest differences of two versions of the CSV or JSON file `name`; ValueError where anything else differs."""
+    rules = {"_predictions.json": picture_gaps, ".csv": table_gaps, ".json": metric_gaps}
+    rule = next((rule for ending, rule in rules.items() if name.endswith(ending)), None)
+    require(rule, "must be the same to the bit on every platform")
+    try:
+        return rule(old, new)
+    except (TypeError, LookupError, AttributeError) as error:
+        raise ValueError(f"another structure ({error!r})") from None
+
+
+def covers(gaps: dict[str, float]) -> bool:
+    """Whether all differences are allowed."""
+    return all(value <= TOLERANCES[figure] for figure, value in gaps.items())
