@@ -24,14 +24,17 @@ def prepare(raw: Path, out: Path) -> None:
     Raises:
         UserError: naming the raw file that is not what it should be.
     """
+    arrays = {}
+    for part, idx_part in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written
+        count = mnist.COUNTS[idx_part]
+        images = mnist.read_images(raw / f"{idx_part}-images-idx3-ubyte", count)
+        labels = mnist.read_labels(raw / f"{idx_part}-labels-idx1-ubyte", count)
+        arrays[part] = images, labels
     with atomic_folder(out) as folder:
-        for part, idx_part in (("train", "train"), ("test", "t10k")):
-            count = mnist.COUNTS[idx_part]
-            images = mnist.read_images(raw / f"{idx_part}-images-idx3-ubyte", count)
-            labels = mnist.read_labels(raw / f"{idx_part}-labels-idx1-ubyte", count)
+        for part, (images, labels) in arrays.items():
             write_array(folder / f"{part}_images.npy", normalise(images))
             write_array(folder / f"{part}_labels.npy", labels)
-            cli.log(f"{part}: {count} pictures")
+            cli.log(f"{part}: {len(labels)} pictures")
 
 
 def main() -> None:

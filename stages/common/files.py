@@ -94,7 +94,7 @@ def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[o
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
     """Write `array` in NumPy's .npy format (row-major, no pickles)."""
-    array = np.ascontiguousarray(array)
+    array = np.asarray(array, order="C")
     with atomic_file(path) as part, part.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.reshape(-1).view(np.uint8))  # NumPy's own writer does not say why a write failed

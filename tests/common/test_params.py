@@ -1,5 +1,6 @@
 """params.yaml: a mistake anywhere stops every stage before it works, with a message that names the key."""
 
+import os
 import re
 import resource
 from pathlib import Path
@@ -83,12 +84,12 @@ OPTIMIZER = "models.mlp.optimizer"
     ("old", "new", "message"),
     [
         # a misspelt key
-        ("epochs: 10", "epoch: 10", "models.mlp.epoch: unknown key; allowed: batch_size, ...; did you mean 'epochs'?"),
+        ("epochs: 10", "epoch: 10", "models.mlp.epoch: unknown key; allowed: batch_...; did you mean 'epochs'?"),
         ("epochs: 10", "epoch: 10", "models.mlp.epochs: missing; add this key"),
         ("threads: 2", "thread: 2", "thread: unknown key; ...; did you mean 'threads'?"),
         ("top_k: 3", "topk: 3", "inference.topk: unknown key; ...; did you mean 'top_k'?"),
-        ("patience: 0", "patienc: 0", "models.mlp.early_stopping.patienc: unknown key; ...; did you mean 'patience'?"),
-        ("  mlp:", "  optimizer: {epoch: 1}\n  mlp:", "models.optimizer.epoch: unknown key; ...; did you mean 'epochs'?"),
+        ("patience: 0", "patienc: 0", "models.mlp.early_stopping.patienc: unknown key; ...you mean 'patience'?"),
+        ("  mlp:", "  optimizer: {epoch: 1}\n  mlp:", "models.optimizer.epoch: unknown key; ...you mean 'epochs'?"),
         ("seed: 42", "seed: 42\n5: 5", "[5]: is 5; keys should be strings"),
         # a misspelt layer, optimizer or argument
         ("- Flatten", "- Flaten", f"{LAYER}: 'Flaten' is no Keras layer ...; did you mean 'Flatten'?"),
@@ -101,10 +102,10 @@ OPTIMIZER = "models.mlp.optimizer"
         ("name: SGD", "name: LossScaleOptimizer", f"{OPTIMIZER}: 'LossScaleOptimizer' is no Keras optimizer"),
         ("name: SGD", "name: MultiOptimizer", f"{OPTIMIZER}: 'MultiOptimizer' is no Keras optimizer"),
         ("name: SGD", "name: Optimizer", f"{OPTIMIZER}: 'Optimizer' is no Keras optimizer"),
-        ("0.1}", "0.1, momentun: 0.9}", f"{OPTIMIZER}.momentun: unknown argument of SGD; ...; did you mean 'momentum'?"),
+        ("0.1}", "0.1, momentun: 0.9}", f"{OPTIMIZER}.momentun: unknown argument of SGD; ...you mean 'momentum'?"),
         ("0.1}", "0.1, model_config: 1}", f"{OPTIMIZER}.model_config: unknown argument of SGD"),
-        ("activation: sigmoid", "activation: sigmoidd", f"{DENSE}.activation: is 'sigmoidd'; ...; did you mean 'sigmoid'?"),
-        ("val_loss", "val_los", "models.mlp.early_stopping.monitor: is 'val_los'; input should be 'loss', 'accuracy', ..."),
+        ("activation: sigmoid", "activation: sigmoidd", f"{DENSE}.activation: is 'sigmoidd'; ...you mean 'sigmoid'?"),
+        ("val_loss", "val_los", "models.mlp.early_stopping.monitor: is 'val_los'; input should be 'loss', ..."),
         # a wrong type
         ("epochs: 10", "epochs: ten", "models.mlp.epochs: is 'ten'; input should be a valid integer"),
         ("epochs: 10", "epochs: '10'", "models.mlp.epochs: is '10'; input should be a valid integer"),
@@ -116,8 +117,8 @@ OPTIMIZER = "models.mlp.optimizer"
         ("0.1}", "0.1, nesterov: no}", f"{OPTIMIZER}.nesterov: is 'no'; allowed: true, false"),
         ("0.1}", "0.1, nesterov: 1}", f"{OPTIMIZER}.nesterov: is 1; allowed: true, false"),
         ("- Flatten", "- ELU: {alpha: much}", f"{LAYER}.ELU.alpha: is 'much'; allowed: a number"),
-        ("- Flatten", "- Resizing: {height: 9, width: 9, interpolation: 3}", f"{LAYER}.Resizing.interpolation: is 3; ..."),
-        ("- Flatten", "- Flatten: {name: 2020-01-01}", f"{LAYER}.Flatten.name: is datetime.date(2020, 1, 1); allowed: texts"),
+        ("- Flatten", "- Resizing: {height: 9, width: 9, interpolation: 3}", f"{LAYER}.Resizing.interpolation: is 3"),
+        ("- Flatten", "- Flatten: {name: 2020-01-01}", f"{LAYER}.Flatten.name: is datetime.date(...; allowed: texts"),
         ("- Flatten", "- 5", f"{LAYER}: 5 is no layer; write `Name` or `Name: {{argument: value}}`"),
         ("- Flatten", "-", f"{LAYER}: None is no layer; write `Name`"),
         ("- Flatten", "- {Dense: {units: 1}, Dropout: {rate: 0.5}}", f"{LAYER}: {{'Dense': ...}} is no layer"),
@@ -161,9 +162,13 @@ OPTIMIZER = "models.mlp.optimizer"
         ("- Flatten", "- os.system", f"{LAYER}: 'os.system' is no Keras layer"),
         ("sigmoid", "{class_name: __lambda__, config: {value: x}}", f"{DENSE}.activation: is {{...; allowed: a name"),
         ("sigmoid", "{class_name: function, config: get_file, module: keras.utils}", f"{DENSE}.activation: is {{..."),
-        ("units: 100", "units: 100, kernel_initializer: {class_name: get_file, module: keras.utils}", f"{DENSE}.kernel_..."),
-        ("units: 100", "units: 100, kernel_initializer: {class_name: Lambda, config: {}}", "...; not known to Keras"),
-        ("units: 100", "units: 100, bias_initializer: deserialize", f"{DENSE}.bias_initializer: is 'deserialize'; not known"),
+        (
+            "units:",
+            "kernel_initializer: {class_name: get_file, module: keras.utils}, units:",
+            f"{DENSE}.kernel_initializer",
+        ),
+        ("units:", "kernel_initializer: {class_name: Lambda, config: {}}, units:", "...; not known to Keras"),
+        ("units:", "bias_initializer: deserialize, units:", f"{DENSE}.bias_initializer: is 'deserialize'; not known"),
         ("units: 100", "units: 100, dtype: {class_name: DTypePolicy}", f"{DENSE}.dtype: is {{...; allowed: texts"),
     ],
 )
@@ -175,9 +180,12 @@ def test_a_mistake_is_named_with_its_key(load, old, new, message):
 
 
 def test_all_mistakes_are_told_at_once(load):
-    with pytest.raises(UserError, match=r"params\.yaml: 4 problem") as caught:
-        load(GOOD[:200], GOOD[:200].replace("seed: 42", "seed: x").replace("units: 100", "unit: 5").replace("name", "nam"))
-    assert len(str(caught.value).splitlines()) == 5
+    with pytest.raises(UserError, match=r"params\.yaml: 3 problem") as caught:
+        load(
+            GOOD,
+            GOOD.replace("seed: 42", "seed: x").replace("- Flatten", "- Flaten").replace("epochs: 10", "epochs: 0"),
+        )
+    assert len(str(caught.value).splitlines()) == 4
 
 
 @pytest.mark.parametrize(
@@ -211,7 +219,7 @@ def test_a_mistake_inside_an_initializer_or_regularizer_is_named(load, given, me
 
 
 def test_a_file_that_cannot_be_read_is_named(tmp_path):
-    with pytest.raises(UserError, match=r"none\.yaml: no such file; run from the project's root or name it with --params"):
+    with pytest.raises(UserError, match=r"none\.yaml: no such file; run from the project's root or name it with"):
         load_params(tmp_path / "none.yaml")
     with pytest.raises(IsADirectoryError):
         load_params(tmp_path)
@@ -225,7 +233,27 @@ def test_a_damaged_file_is_read_or_refused_with_a_message(tmp_path_factory, data
     """Any one stretch of a good file replaced by something else: never an error of another kind."""
     start = data.draw(st.integers(0, len(GOOD)))
     end = data.draw(st.integers(start, min(start + 30, len(GOOD))))
-    parts = ["{", "}", "[", "]", ": ", "- ", "\n", "&a ", "*a", "~", ".inf", "1e400", "!!int ", "Dense", "units", "{}: {}"]
+    parts = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ":",
+        "-",
+        "&",
+        "*",
+        "~",
+        "&a",
+        "*a",
+        ".inf",
+        "1e400",
+        "0x",
+        "!!int",
+        "!!omap",
+        "Dense",
+        "units",
+        "\n",
+    ]
     new = data.draw(st.lists(st.sampled_from(parts) | st.text(max_size=3), max_size=4).map("".join))
     path = tmp_path_factory.getbasetemp() / "fuzzed_params.yaml"
     path.write_bytes((GOOD[:start] + new + GOOD[end:]).encode("utf-8", "surrogatepass"))
@@ -258,7 +286,8 @@ def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
         resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 
     out = tmp_path / "out"
-    done = stage("prepare", "--params", path, "--raw", tmp_path, "--out", out, preexec_fn=limit, timeout=60)
+    options = {"preexec_fn": limit, "timeout": 60, "env": os.environ | {"OPENBLAS_NUM_THREADS": "1"}}
+    done = stage("prepare", "--params", path, "--raw", tmp_path, "--out", out, **options)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert str(path) in done.stderr

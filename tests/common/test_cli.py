@@ -1,0 +1,122 @@
+"""How a command ends: its exit status, and a message for a person in place of a traceback."""
+
+import errno
+import os
+import resource
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from stages.common import cli
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def command(body: str) -> list[str]:
+    """A process that runs `body` as a stage's main function."""
+    lines = "".join(f"    {line}\n" for line in body.splitlines())
+    return [sys.executable, "-c", f"from stages.common import cli\ndef main():\n{lines}cli.run(main)"]
+
+
+def run(body: str, **options) -> subprocess.CompletedProcess:
+    return subprocess.run(command(body), cwd=ROOT, capture_output=True, text=True, **options)
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "message"),
+    [
+        ("cli.log('done')", 0, "done\n"),
+        ("cli.warn('odd')", 0, "warning: odd\n"),
+        ("raise cli.UserError('params.yaml: seed: is x')", 1, "error: params.yaml: seed: is x\n"),
+        ("open('none.txt')", 1, "error: none.txt: No such file or directory; run `dvc repro`, which makes"),
+        ("open('/')", 1, "error: /: Is a directory; name a file"),
+        ("open('README.md/a')", 1, "error: README.md/a: Not a directory; name a folder"),
+        (
+            "import os\nos.write(os.open('/dev/full', os.O_WRONLY), b'x')",
+            1,
+            "error: No space left on device; free some",
+        ),
+        ("bytearray(1 << 60)", 1, "error: out of memory; close other programs or lower batch_size in params.yaml"),
+    ],
+)
+def test_what_a_user_can_cause_is_one_message_without_a_traceback(body, status, message):
+    done = run(body)
+    assert (done.returncode, done.stdout) == (status, "")
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+
+
+def test_a_fault_of_the_program_keeps_its_traceback():
+    done = run("1 / 0")
+    assert done.returncode == 1
+    assert "Traceback" in done.stderr
+    assert "ZeroDivisionError" in done.stderr
+
+
+def test_ctrl_c_ends_quietly_with_the_status_that_shells_expect():
+    body = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    with subprocess.Popen(command(body), cwd=ROOT, **pipes) as process:
+        assert process.stdout.readline() == b"ready\n"
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.read() == b""
+    assert process.returncode == 130
+
+
+def test_a_reader_that_is_gone_ends_the_command_quietly():
+    """As in `python -m stages.prepare ... |& head -1`."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    body = "for number in range(10_000):\n    cli.log('x' * 100)"
+    done = subprocess.run(command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=writer)
+    os.close(writer)
+    assert (done.returncode, done.stdout) == (1, b"")
+
+
+def test_a_limit_on_the_size_of_files_is_named(tmp_path):
+    def limit():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
+
+    path = tmp_path / "a"
+    done = run(f"from stages.common import files\nfiles.write_json({str(path)!r}, 'x' * 9999)", preexec_fn=limit)
+    assert done.returncode == 1
+    assert done.stderr == f"error: {path}: File too large; raise the limit on the size of files (`ulimit -f`)\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied; check the permissions of"),
+        (OSError(errno.EROFS, "Read-only file system", "a"), "a: Read-only file system; the folder is on a read-only"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded", "a"), "a: Disk quota exceeded; free some of your disk quota"),
+        (OSError(errno.EMFILE, "Too many open files", "a"), "a: Too many open files; raise the limit on open files"),
+        (OSError(errno.EIO, "Input/output error", "a"), "a: Input/output error"),
+        (OSError("only a text"), "only a text"),
+        (OSError(), ""),
+    ],
+)
+def test_an_error_of_the_system_is_explained(error, text):
+    assert cli.explain_os_error(error).startswith(text)
+
+
+def test_a_progress_bar_is_drawn_on_a_terminal_only():
+    done = run("for number in cli.progress(iterable=range(3), desc='bar'):\n    cli.log(f'line {number}')")
+    assert (done.returncode, done.stderr) == (0, "line 0\nline 1\nline 2\n")
+
+
+@pytest.mark.parametrize("name", ["download", "prepare", "plots"])
+def test_help_needs_no_params_and_tells_the_options(stage, tmp_path, name):
+    done = stage(name, "--help", cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)})
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "--params" in done.stdout
+
+
+def test_a_wrong_option_is_told_with_the_usage(stage):
+    done = stage("prepare", "--row", "x")
+    assert done.returncode == 2
+    assert "usage:" in done.stderr
+    assert "the following arguments are required: --raw, --out" in done.stderr
