@@ -37,7 +37,9 @@ def evaluate(model: keras.Model, digits: mnist.Digits, metrics: Path, classes: P
     figures, probabilities = fitting.compile_assess(model)(digits)
     predicted = probabilities.argmax(axis=1)
     write_json(metrics, {name: rounded(figures[name]) for name in ("accuracy", "loss")})
-    write_csv(classes, ("digit", "precision", "recall", "f1", "support"), scores(digits.labels, predicted, mnist.CLASSES))
+    write_csv(
+        classes, ("digit", "precision", "recall", "f1", "support"), scores(digits.labels, predicted, mnist.CLASSES)
+    )
     rows = zip(digits.labels.tolist(), predicted.tolist(), map(rounded, probabilities.max(axis=1)), strict=True)
     write_csv(predictions, ("actual", "predicted", "probability"), rows)
     cli.log("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))

@@ -12,7 +12,9 @@ from stages.common.files import sha256, write_json
 from stages.common.params import load_params
 
 
-def classify_folder(folder: Path, weights: Path, top_k: int, batch_size: int, workers: int) -> Iterator[tuple[Path, list | str]]:
+def classify_folder(
+    folder: Path, weights: Path, top_k: int, batch_size: int, workers: int
+) -> Iterator[tuple[Path, list | str]]:
     """Yield each picture's path with its most probable classes, or with the reason why it cannot be read.
 
     Args:
@@ -42,7 +44,8 @@ def _top(probabilities: np.ndarray, classes: list[tuple[str, str]], top_k: int) 
     """The `top_k` most probable classes; equal probabilities in the order of the class index."""
     best = np.argsort(-probabilities, kind="stable")[:top_k]
     return [
-        {"class_id": classes[i][0], "label": classes[i][1], "probability": round(float(probabilities[i]), 4)} for i in best
+        {"class_id": classes[i][0], "label": classes[i][1], "probability": round(float(probabilities[i]), 4)}
+        for i in best
     ]
 
 
@@ -55,8 +58,16 @@ def load_labels(path: Path) -> dict[str, set[str]]:
         raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
 
 
-def infer(folder: Path, weights: Path, labels: Path, metrics: Path, predictions: Path, top_k: int, batch_size: int,
-          workers: int) -> None:
+def infer(
+    folder: Path,
+    weights: Path,
+    labels: Path,
+    metrics: Path,
+    predictions: Path,
+    top_k: int,
+    batch_size: int,
+    workers: int,
+) -> None:
     """Classify every picture in `folder`; write the predictions and how many of the labelled pictures are right.
 
     Args:
@@ -81,13 +92,16 @@ def infer(folder: Path, weights: Path, labels: Path, metrics: Path, predictions:
         if class_ids:
             ranks.append(next((rank for rank, guess in enumerate(result[:3]) if guess["class_id"] in class_ids), 3))
     write_json(predictions, entries)
-    write_json(metrics, {
-        "images": len(entries),
-        "errors": sum("error" in entry for entry in entries),
-        "labelled": len(ranks),
-        "top1_accuracy": _share(ranks, below=1),
-        "top3_accuracy": _share(ranks, below=3),
-    })
+    write_json(
+        metrics,
+        {
+            "images": len(entries),
+            "errors": sum("error" in entry for entry in entries),
+            "labelled": len(ranks),
+            "top1_accuracy": _share(ranks, below=1),
+            "top3_accuracy": _share(ranks, below=3),
+        },
+    )
 
 
 def _share(ranks: list[int], below: int) -> float | None:
@@ -105,8 +119,16 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(args.params)
     runtime.set_up(params.seed, params.threads)
-    infer(args.images, args.weights, args.labels, args.metrics, args.predictions,
-          params.inference.top_k, params.inference.batch_size, params.threads)
+    infer(
+        args.images,
+        args.weights,
+        args.labels,
+        args.metrics,
+        args.predictions,
+        params.inference.top_k,
+        params.inference.batch_size,
+        params.threads,
+    )
 
 
 if __name__ == "__main__":

@@ -28,7 +28,10 @@ def train(version: str, model: Model, seed: int, digits: mnist.Digits, model_pat
     plain = network.build(version, model, shape, mnist.CLASSES)
     plain.set_weights(trained.get_weights())
     network.save(plain, model_path)
-    rows = [[row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY] for row in history]
+    rows = [
+        [row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
+        for row in history
+    ]
     write_csv(history_path, HISTORY, rows)
 
 

@@ -45,8 +45,12 @@ class Project:
     def run(self, *command: str, status: int = 0, **environment: str) -> str:
         """Run a command in the project and return what it printed; fail unless it exits with `status`."""
         done = subprocess.run(
-            command, cwd=self.folder, env=self.environment | environment, text=True,
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
         )
         assert done.returncode == status, done.stdout
         return done.stdout

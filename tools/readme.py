@@ -27,7 +27,14 @@ def results(root: Path = ROOT) -> str:
             epochs = sum(1 for _ in csv.DictReader(file))
         accuracy, trained = TUTORIAL.get(version, ("", ""))
         theirs = f"{accuracy} ({trained} epochs)" if trained else accuracy
-        cells = (f"`{version}`", f"{figures['accuracy']:.4f}", f"{figures['loss']:.4f}", epochs, _spread(root, version), theirs)
+        cells = (
+            f"`{version}`",
+            f"{figures['accuracy']:.4f}",
+            f"{figures['loss']:.4f}",
+            epochs,
+            _spread(root, version),
+            theirs,
+        )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     resnet = _read(root / "metrics/resnet50.json")
     lines += [

@@ -10,8 +10,8 @@ import json
 import math
 
 # The greatest differences allowed where the bits are not promised: about twice the greatest that the shipped versions
-# show when only `threads` changes (1, 3, 4 and 8 against 2), which is how another platform differs, too: in the order of
-# the sums. Most of it comes from early stopping, which such a change moves by an epoch or two.
+# show when only `threads` changes (1, 3, 4 and 8 against 2). Another platform differs in the same way, in the order of
+# its sums. Most of the difference comes from early stopping, which such a change moves by an epoch or two.
 TOLERANCES = {
     "accuracy": 0.01,  # of a metrics file; 0.0045 seen
     "loss": 0.02,  # of a metrics file; 0.0103 seen

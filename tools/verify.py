@@ -274,9 +274,11 @@ def check_versions(requirements: Path, commit: str) -> None:
             if here is None or not pin.specifier.contains(here, prereleases=True):
                 wrong.append(f"{pin.name}{pin.specifier} (here: {here or 'not installed'})")
     if wrong:
-        raise UserError(f"{commit[:12]} pins other library versions than this environment has: {', '.join(wrong)}.\n"
-                        "A rerun with these would prove nothing. Check that commit out in a clone of its own and run "
-                        "`make verify` there, which installs what it pins.")
+        raise UserError(
+            f"{commit[:12]} pins other library versions than this environment has: {', '.join(wrong)}.\n"
+            "A rerun with these would prove nothing. Check that commit out in a clone of its own and run "
+            "`make verify` there, which installs what it pins."
+        )
 
 
 def run_pipeline(rerun: Path, env: dict[str, str]) -> None:
@@ -333,8 +335,9 @@ def verify(rev: str, folder: Path) -> list[Outcome]:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(prog="python -m tools.verify", description=__doc__,
-                                     formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
     parser.add_argument("--tolerance", action="store_true", help="compare within tolerance even on a promised platform")
     parser.add_argument("--keep", action="store_true", help="leave the temporary folder, and name it")

@@ -75,8 +75,10 @@ def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, m
             figures |= {f"val_{name}": value for name, value in assess(validation)[0].items()}
         bad = [name for name, value in figures.items() if not math.isfinite(value)]
         if bad:
-            raise UserError(f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
-                            "lower the optimizer's learning_rate")
+            raise UserError(
+                f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
+                "lower the optimizer's learning_rate"
+            )
         history.append({"epoch": epoch + 1} | figures)
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
         stopping.on_epoch_end(epoch, figures)

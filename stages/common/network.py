@@ -23,7 +23,12 @@ class PatchConv2D(keras.layers.Conv2D):
     def convolution_op(self, inputs: tf.Tensor, kernel: tf.Tensor) -> tf.Tensor:
         """inputs (n, height, width, channels) * kernel (rows, columns, channels, filters) -> (n, h', w', filters)."""
         rows, columns, channels, filters = kernel.shape
-        if self.strides != (1, 1) or self.dilation_rate != (1, 1) or self.groups != 1 or self.data_format != "channels_last":
+        if (
+            self.strides != (1, 1)
+            or self.dilation_rate != (1, 1)
+            or self.groups != 1
+            or self.data_format != "channels_last"
+        ):
             return super().convolution_op(inputs, kernel)
         if self.padding == "same":
             above, left = (rows - 1) // 2, (columns - 1) // 2
@@ -53,7 +58,9 @@ class ReshapeMaxPooling2D(keras.layers.MaxPooling2D):
 TWINS = {"Conv2D": PatchConv2D, "MaxPooling2D": ReshapeMaxPooling2D, "MaxPool2D": ReshapeMaxPooling2D}
 
 
-def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int, fast: bool = False) -> keras.Sequential:
+def build(
+    version: str, model: Model, input_shape: tuple[int, ...], classes: int, fast: bool = False
+) -> keras.Sequential:
     """Build the Keras model that a `models.<version>` block describes, with fresh weights from the current seed.
 
     Args:
@@ -74,8 +81,10 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
             raise UserError(f"params.yaml: {key}: Keras refuses it: {_first_line(error)}") from None
     if network.output_shape != (None, classes):
         shape = network.output_shape[1:]
-        raise UserError(f"params.yaml: models.{version}.layers: the last layer gives shape {shape}; end with "
-                        f"`Dense: {{units: {classes}, activation: softmax}}`, one probability for each class")
+        raise UserError(
+            f"params.yaml: models.{version}.layers: the last layer gives shape {shape}; end with "
+            f"`Dense: {{units: {classes}, activation: softmax}}`, one probability for each class"
+        )
     return network
 
 

@@ -21,8 +21,14 @@ pytestmark = pytest.mark.usefixtures("tensorflow")
 SHAPE = (13, 10, 4)  # odd and even, and several channels
 VERSIONS = load_params(ROOT / "params.yaml").models
 END = ("Flatten", {"Dense": {"units": 10}})
-AUGMENTED = ({"RandomFlip": {"mode": "horizontal"}}, {"Conv2D": {"filters": 4, "kernel_size": 3}}, {"Dropout": {"rate": 0.5}},
-             {"Conv2D": {"filters": 4, "kernel_size": 3}}, "MaxPool2D", *END)
+AUGMENTED = (
+    {"RandomFlip": {"mode": "horizontal"}},
+    {"Conv2D": {"filters": 4, "kernel_size": 3}},
+    {"Dropout": {"rate": 0.5}},
+    {"Conv2D": {"filters": 4, "kernel_size": 3}},
+    "MaxPool2D",
+    *END,
+)
 
 
 def block(*layers: object, **optimizer: object) -> Model:
@@ -48,7 +54,10 @@ def answers(model: keras.Model, pictures: np.ndarray) -> list[np.ndarray]:
         tape.watch(pictures)
         out = model(pictures, training=True)
         total = tf.reduce_sum(out * np.random.default_rng(2).normal(size=out.shape).astype(np.float32))
-    return [out.numpy(), *(tf.convert_to_tensor(g).numpy() for g in tape.gradient(total, [pictures, *model.trainable_variables]))]
+    return [
+        out.numpy(),
+        *(tf.convert_to_tensor(g).numpy() for g in tape.gradient(total, [pictures, *model.trainable_variables])),
+    ]
 
 
 def assert_same_answers(plain: keras.Model, fast: keras.Model, pictures: np.ndarray) -> None:
@@ -56,34 +65,42 @@ def assert_same_answers(plain: keras.Model, fast: keras.Model, pictures: np.ndar
         np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * max(1, np.abs(one).max()))
 
 
-@pytest.mark.parametrize("arguments", [
-    {"kernel_size": 3},
-    {"kernel_size": 1},
-    {"kernel_size": 3, "padding": "same"},
-    {"kernel_size": [2, 4], "padding": "same"},
-    {"kernel_size": [5, 1], "activation": "relu"},
-    {"kernel_size": [13, 10], "use_bias": False},
-    {"kernel_size": 3, "strides": 2},
-    {"kernel_size": [2, 3], "strides": [3, 2], "padding": "same"},
-    {"kernel_size": 3, "dilation_rate": 2},
-    {"kernel_size": 3, "groups": 2, "padding": "same"},
-], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": 1},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": [2, 4], "padding": "same"},
+        {"kernel_size": [5, 1], "activation": "relu"},
+        {"kernel_size": [13, 10], "use_bias": False},
+        {"kernel_size": 3, "strides": 2},
+        {"kernel_size": [2, 3], "strides": [3, 2], "padding": "same"},
+        {"kernel_size": 3, "dilation_rate": 2},
+        {"kernel_size": 3, "groups": 2, "padding": "same"},
+    ],
+    ids=str,
+)
 def test_fast_convolution_computes_what_keras_computes(arguments):
     plain, fast = build_both(block({"Conv2D": {"filters": 6, **arguments}}, *END), SHAPE)
     assert isinstance(fast.layers[0], network.PatchConv2D)
     assert_same_answers(plain, fast, np.random.default_rng(0).random((5, *SHAPE), np.float32))
 
 
-@pytest.mark.parametrize("arguments", [
-    {},
-    {"pool_size": 3},
-    {"pool_size": [2, 3]},
-    {"pool_size": [13, 10]},
-    {"pool_size": 2, "strides": 1},
-    {"pool_size": 2, "strides": 3},
-    {"pool_size": 3, "padding": "same"},
-    {"pool_size": 3, "strides": 2, "padding": "same"},
-], ids=str)
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"pool_size": 3},
+        {"pool_size": [2, 3]},
+        {"pool_size": [13, 10]},
+        {"pool_size": 2, "strides": 1},
+        {"pool_size": 2, "strides": 3},
+        {"pool_size": 3, "padding": "same"},
+        {"pool_size": 3, "strides": 2, "padding": "same"},
+    ],
+    ids=str,
+)
 def test_fast_pooling_computes_what_keras_computes(arguments):
     plain, fast = build_both(block({"MaxPooling2D": arguments}, *END), SHAPE)
     assert isinstance(fast.layers[0], network.ReshapeMaxPooling2D)
@@ -106,12 +123,18 @@ def test_a_new_stack_of_layers_needs_no_code():
 
 
 @pytest.mark.parametrize("fast", [False, True])
-@pytest.mark.parametrize(("layers", "key"), [
-    ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers[0].Conv2D"),
-    ([{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END], "layers[1].MaxPooling2D"),
-    ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
-    ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
-])
+@pytest.mark.parametrize(
+    ("layers", "key"),
+    [
+        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers[0].Conv2D"),
+        (
+            [{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END],
+            "layers[1].MaxPooling2D",
+        ),
+        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
+        ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
+    ],
+)
 def test_a_layer_that_keras_refuses_is_named(layers, key, fast):
     with pytest.raises(UserError) as error:
         network.build("v", block(*layers), (28, 28, 1), 10, fast=fast)
@@ -119,12 +142,17 @@ def test_a_layer_that_keras_refuses_is_named(layers, key, fast):
     assert len(str(error.value).splitlines()) == 1
 
 
-@pytest.mark.parametrize(("layers", "shape"), [
-    (["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"),
-    ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)"),
-])
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"),
+        ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)"),
+    ],
+)
 def test_a_last_layer_without_one_number_for_each_class_is_refused(layers, shape):
-    with pytest.raises(UserError, match=rf"models\.v\.layers: the last layer gives shape {shape}; end with `Dense: .units: 10,"):
+    with pytest.raises(
+        UserError, match=rf"models\.v\.layers: the last layer gives shape {shape}; end with `Dense: .units: 10,"
+    ):
         network.build("v", block(*layers), (28, 28, 1), 10)
 
 
@@ -225,13 +253,17 @@ def test_a_file_with_code_is_refused_and_its_code_does_not_run(saved, tmp_path):
     assert not Path(marker).exists()
 
 
-@pytest.mark.parametrize("damage", [
-    lambda data: data[:-1],
-    lambda data: data[: len(data) // 2],
-    lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],  # one bit
-    lambda data: b"<html><body>404 Not Found</body></html>",
-    lambda data: b"",
-], ids=["one byte cut", "half", "one bit", "HTML", "empty"])
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],  # one bit
+        lambda data: b"<html><body>404 Not Found</body></html>",
+        lambda data: b"",
+    ],
+    ids=["one byte cut", "half", "one bit", "HTML", "empty"],
+)
 def test_a_damaged_file_is_named(saved, tmp_path, damage):
     path = tmp_path / "model.keras"
     path.write_bytes(damage(saved[1].read_bytes()))

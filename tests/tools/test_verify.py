@@ -27,7 +27,7 @@ models:
     batch_size: 500
     epochs: 1
     validation_split: 0.05
-inference: {images: data/sample_images}
+inference: {images: data/sample_images, top_k: 3, batch_size: 32}
 """
 METRICS = "metrics/tiny.json"
 
@@ -200,7 +200,7 @@ def running() -> list[str]:
     found = []
     for folder in folders:
         try:
-            found.append(os.readlink(folder / "cwd"))
+            found.append(str((folder / "cwd").readlink()))
         except OSError:
             continue
     return found
@@ -225,7 +225,7 @@ def test_an_unknown_revision_is_named(project):
     assert done.stderr.startswith("error: no-such-tag: no such branch, tag or commit")
 
 
-# ----------------------------------------------------------------------------------- comparing two copies, without a run
+# ---------------------------------------------------------------------------------- comparing two copies, without a run
 
 
 def test_each_altered_file_is_named_with_what_is_right(copies):
@@ -267,7 +267,7 @@ def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
     ("old", "new", "named"),
     [
         ("seed: 1", "seed: 2", "train@tiny: recorded with another version of seed in params.yaml"),
-        (verify.md5(ROOT / "stages/train.py"), "0" * 32, "train@tiny: recorded with another version of stages/train.py"),
+        (md5_of(ROOT / "stages/train.py"), "0" * 32, "train@tiny: recorded with another version of stages/train.py"),
         ("--out data/prepared", "--out  data/prepared", "prepare: recorded with another version of the command"),
     ],
 )
@@ -339,7 +339,7 @@ def test_a_damaged_lock_is_an_error_for_a_person(tmp_path, text):
 # -------------------------------------------------------------------------------------------------------- verdicts
 
 SAME, MODEL = Outcome("data/raw"), Outcome("models/a.keras", "uncompared")
-WITHIN = [Outcome("metrics/a.json", "within", gaps={"loss": 0.001}), Outcome("metrics/b.json", "within", gaps={"loss": 0.002})]
+WITHIN = [Outcome(f"metrics/{gap}.json", "within", gaps={"loss": gap}) for gap in (0.001, 0.002, 0.0005)]
 BEYOND = Outcome("metrics/c.json", "beyond", gaps={"loss": 0.3})
 
 
@@ -348,10 +348,10 @@ BEYOND = Outcome("metrics/c.json", "beyond", gaps={"loss": 0.3})
     [
         ([SAME, SAME], False, True, "reproduced to the bit: 2 of 2"),
         ([SAME, SAME], True, True, "reproduced to the bit: 2 of 2"),
-        ([SAME, MODEL, *WITHIN], True, True, "reproduced within tolerance: 1 of 4"),
-        ([SAME, MODEL, *WITHIN], False, False, "not reproduced: 1 of 4"),
-        ([SAME, BEYOND, *WITHIN], True, False, "not reproduced: 1 of 4"),
-        ([SAME, BEYOND, *WITHIN], False, False, "not reproduced: 1 of 4"),
+        ([SAME, MODEL, *WITHIN], True, True, "reproduced within tolerance: 1 of 5"),
+        ([SAME, MODEL, *WITHIN], False, False, "not reproduced: 1 of 5"),
+        ([SAME, BEYOND, *WITHIN], True, False, "not reproduced: 1 of 5"),
+        ([SAME, BEYOND, *WITHIN], False, False, "not reproduced: 1 of 5"),
     ],
 )
 def test_verdicts(outcomes, tolerant, reproduced, words):
