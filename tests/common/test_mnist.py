@@ -50,7 +50,7 @@ def test_values_are_in_the_order_of_the_file(idx):
         (HEADER[:6], "its header is 000008010000, not 000008010000000a"),
         (b"", "its header is , not 000008010000000a"),
         (b"<!DOCTYPE html><html></html>", "not the IDX file of 10 unsigned bytes that MNIST has"),
-        (HEADER + bytes([0, 1, 2, 3, 10, 5, 6, 255, 8, 9]), "label 10 at position 4; allowed: 0 to 9"),
+        (HEADER + bytes([0, 1, 2, 3, 10, 5, 6, 7, 8, 9]), "label 10 at position 4; allowed: 0 to 9"),
     ],
 )
 def test_a_file_of_labels_that_is_damaged_is_named(idx, data, message):
