@@ -122,8 +122,9 @@ def test_every_stage_reads_and_writes_only_what_it_declares(project):
         if action == "read":
             declared += [dep["path"] for dep in entry["deps"]] + ["params.yaml"]
             declared += [".assets-mirror"] if name == "download" else []
-        plain = "/".join(part.removeprefix(".").removesuffix(".part") for part in relative.split("/"))
-        if not any(path == each or path.startswith(f"{each}/") for each in declared for path in (relative, plain)):
+        # A file that is being written has its final name with a dot before it, and something behind it.
+        parts = [f"{each}/" for each in declared] + [f"{Path(each).parent}/.{Path(each).name}." for each in declared]
+        if relative not in declared and not relative.startswith(tuple(parts)):
             wrong.append(f"{name} {action}s {relative}")
     assert seen == set(lock)
     assert wrong == []

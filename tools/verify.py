@@ -209,12 +209,13 @@ def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
-    """The user's environment without what would let in another cache, repository or setting than the commit's own."""
+    """The user's environment, but no cache, repository, setting or temporary file of anything outside `folder`."""
     dropped = HOOK_VARIABLES | environment.PINNED.keys()
     kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("DVC_")}
     mirrors = [name if "://" in name else str(ROOT / Path(name).expanduser()) for name in assets.named_mirrors()]
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
+        "TMPDIR": str(folder),
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "config"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "config"),
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
