@@ -47,6 +47,12 @@ def test_a_figure_that_is_no_number_is_never_covered(bad):
     assert not tolerance.covers(found)
 
 
+def test_one_figure_too_far_away_is_enough():
+    assert tolerance.covers({"accuracy": 0.0, "loss": 0.0})
+    assert not tolerance.covers({"accuracy": 0.0, "loss": 1.0})
+    assert not tolerance.covers({"accuracy": 1.0, "loss": 0.0})
+
+
 def test_the_greatest_of_all_seeds_counts():
     old, new = ({"accuracy": {"mean": 0.96, "values": [0.95, last]}} for last in (0.97, 0.99))
     found = tolerance.gaps("metrics/replicates/mlp.json", json.dumps(old).encode(), json.dumps(new).encode())
@@ -69,6 +75,7 @@ def test_the_greatest_of_all_seeds_counts():
         ("metrics/predictions/mlp.csv", table("actual,predicted", "7,7"), table("actual,predicted", "7,7", "1,1")),
         ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), pictures(("tabby", 0.5), image="dog.png")),
         ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), b'[{"image": "cat.png", "error": "damaged"}]'),
+        ("metrics/resnet50_predictions.json", b'[{"image": "a", "error": "x"}]', b'[{"image": "a", "error": "y"}]'),
         ("metrics/resnet50_predictions.json", pictures(("a", 0.5), ("b", 0.5)), pictures(("b", 0.5), ("a", 0.5))),
         ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), b"[]"),
         ("data/sample_labels.json", b'{"cat.png": {"class_ids": ["a"]}}', b'{"cat.png": {"class_ids": ["b"]}}'),
