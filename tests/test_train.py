@@ -2,6 +2,7 @@
 
 import csv
 import json
+from itertools import pairwise
 
 import keras
 import numpy as np
@@ -76,7 +77,7 @@ def test_training_stops_when_the_validation_loss_rises(digits):
     losses = [row["val_loss"] for row in history]
     assert len(losses) < 50
     assert losses[-1] >= losses[-2]
-    assert all(later < earlier for earlier, later in zip(losses[:-2], losses[1:-1], strict=True))
+    assert all(later < earlier for earlier, later in pairwise(losses[:-1]))
 
 
 def test_a_loss_that_is_no_number_stops_with_advice(digits):

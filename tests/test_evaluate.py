@@ -1,0 +1,55 @@
+"""The evaluate stage, on a network whose answers can be worked out by hand."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from stages.common import mnist
+from stages.evaluate import evaluate, scores
+
+
+@pytest.fixture(scope="module")
+def model() -> keras.Model:
+    """Gives 1/2 to the class whose number the only bright pixel of the first row has, and 1/18 to each other."""
+    made = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    kernel = np.zeros((784, 10), np.float32)
+    kernel[range(10), range(10)] = math.log(9)
+    made.set_weights([kernel, np.zeros(10, np.float32)])
+    return made
+
+
+def pictures(shown: np.ndarray) -> np.ndarray:
+    images = np.zeros((len(shown), 28, 28, 1), np.float32)
+    images[range(len(shown)), 0, shown, 0] = 1
+    return images
+
+
+def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
+    actual = np.arange(1234) % 10  # no multiple of the number of pictures computed at once
+    shown = np.where(np.arange(1234) % 4 == 0, (actual + 1) % 10, actual)  # 309 wrong, all of an even digit
+    paths = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv")]
+    evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), *paths)
+    metrics, classes, predictions = (path.read_text() for path in paths)
+    loss = (925 * math.log(2) + 309 * math.log(18)) / 1234
+    assert metrics == f'{{\n  "accuracy": {round(925 / 1234, 6)},\n  "loss": {round(loss, 6)}\n}}\n'
+    rows = classes.splitlines()
+    assert rows[0] == "digit,precision,recall,f1,support"
+    assert len(rows) == 11
+    right = sum(1 for number in range(0, 1234, 10) if number % 4)  # of digit 0, never shown for another
+    assert rows[1] == f"0,1.0,{round(right / 124, 6)},{round(2 * right / (right + 124), 6)},124"
+    found = 124 + sum(1 for number in range(0, 1234, 10) if number % 4 == 0)  # digit 1, shown also for some 0
+    assert rows[2] == f"1,{round(124 / found, 6)},1.0,{round(248 / (found + 124), 6)},124"
+    expected = ["actual,predicted,probability", *(f"{a},{s},0.5" for a, s in zip(actual, shown, strict=True))]
+    assert predictions == "\n".join(expected) + "\n"
+
+
+def test_scores_by_hand():
+    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 1])
+    assert scores(actual, predicted, 4) == [
+        [0, 1.0, 0.666667, 0.8, 3],
+        [1, 0.333333, 0.5, 0.4, 2],
+        [2, 0.0, 0.0, 0.0, 1],
+        [3, 0.0, 0.0, 0.0, 0],
+    ]
