@@ -10,6 +10,7 @@ import statistics
 import subprocess
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,7 +41,7 @@ def child(version: str, pinned: bool) -> None:
     fitting.cli.log = lambda _: times.append(time.perf_counter())  # called once at the end of each epoch
     built = network.build(version, model, digits.images.shape[1:], mnist.CLASSES, fast=True)
     fitting.fit(built, network.optimizer(version, model), digits, model, params.seed)
-    print(json.dumps([after - before for before, after in zip(times[1:], times[2:], strict=False)]))
+    print(json.dumps([after - before for before, after in pairwise(times[1:])]))
 
 
 def measure(version: str, pinned: bool) -> list[float]:

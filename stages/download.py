@@ -134,6 +134,7 @@ CONVERTERS = {"class_index": class_index, "keras_weights": keras_weights, "tfjs_
 
 
 def main() -> None:
+    """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--assets", default="assets.yaml", help="list of files and sources (default: %(default)s)")
     parser.add_argument("--raw", required=True, help="folder to write: MNIST, four IDX files")

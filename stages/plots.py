@@ -257,6 +257,7 @@ def draw_top_k(entries: Sequence[dict], pictures: Sequence[charts.Picture]) -> c
 
 
 def main() -> None:
+    """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--prepared", required=True, help="folder of the prepared arrays")
     parser.add_argument("--history", required=True, help="folder of the histories, <version>.csv")

@@ -3,10 +3,7 @@
 import statistics
 from pathlib import Path
 
-import keras
-
-from stages.common import cli, fitting, mnist, network, runtime
-from stages.common.cli import UserError
+from stages.common import cli, fitting, mnist, runtime
 from stages.common.files import rounded, write_json
 from stages.common.params import Model, load_params
 
@@ -23,13 +20,8 @@ def replicate(version: str, model: Model, seeds: range, train: mnist.Digits, tes
     results = []
     for seed in seeds:
         cli.log(f"{version}: seed {seed}")
-        keras.backend.clear_session()
-        keras.utils.set_random_seed(seed)
-        trained = network.build(version, model, train.images.shape[1:], mnist.CLASSES, fast=True)
-        fitting.fit(trained, network.optimizer(version, model), train, model, seed)
-        plain = network.build(version, model, train.images.shape[1:], mnist.CLASSES)
-        plain.set_weights(trained.get_weights())
-        results.append(fitting.compile_assess(plain)(test)[0])
+        trained, _ = fitting.train(version, model, train, seed)
+        results.append(fitting.compile_assess(trained)(test)[0])
     summary = {name: _summary([result[name] for result in results]) for name in ("accuracy", "loss")}
     write_json(out, {"seeds": list(seeds)} | summary)
 
@@ -50,12 +42,11 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
     args = parser.parse_args()
     params = load_params(args.params)
-    if args.version not in params.models:
-        raise UserError(f"--version {args.version}: no such block; {args.params} has {', '.join(params.models)}")
+    model = params.model(args.version)
     runtime.set_up(params.seed, params.threads)
     seeds = range(params.seed, params.seed + params.replicates.seeds)
     digits = (mnist.load(args.prepared, part) for part in ("train", "test"))
-    replicate(args.version, params.models[args.version], seeds, *digits, args.out)
+    replicate(args.version, model, seeds, *digits, args.out)
 
 
 if __name__ == "__main__":

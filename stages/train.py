@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from stages.common import cli, fitting, mnist, network, runtime
-from stages.common.cli import UserError
 from stages.common.files import rounded, write_csv
 from stages.common.params import Model, load_params
 
@@ -22,12 +21,8 @@ def train(version: str, model: Model, seed: int, digits: mnist.Digits, model_pat
     Raises:
         UserError: naming the key in params.yaml that Keras refuses, or when training diverges.
     """
-    shape = digits.images.shape[1:]
-    trained = network.build(version, model, shape, mnist.CLASSES, fast=True)
-    history = fitting.fit(trained, network.optimizer(version, model), digits, model, seed)
-    plain = network.build(version, model, shape, mnist.CLASSES)
-    plain.set_weights(trained.get_weights())
-    network.save(plain, model_path)
+    trained, history = fitting.train(version, model, digits, seed)
+    network.save(trained, model_path)
     rows = [
         [row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
         for row in history
@@ -44,11 +39,10 @@ def main() -> None:
     parser.add_argument("--history", type=Path, required=True, help="CSV file to write, one row an epoch")
     args = parser.parse_args()
     params = load_params(args.params)
-    if args.version not in params.models:
-        raise UserError(f"--version {args.version}: no such block; {args.params} has {', '.join(params.models)}")
+    model = params.model(args.version)
     runtime.set_up(params.seed, params.threads)
     digits = mnist.load(args.prepared, "train")
-    train(args.version, params.models[args.version], params.seed, digits, args.model, args.history)
+    train(args.version, model, params.seed, digits, args.model, args.history)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import fitting, mnist, network, runtime
+from stages.common import fitting, mnist, runtime
 from stages.common.params import load_params
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,10 +22,7 @@ def main(pictures: str) -> None:
         digits = mnist.Digits(file["images"], file["labels"])
     for version, block in params.models.items():
         model = block.model_copy(update={"epochs": 1})
-        trained = network.build(version, model, digits.images.shape[1:], mnist.CLASSES, fast=True)
-        fitting.fit(trained, network.optimizer(version, model), digits, model, params.seed)
-        plain = network.build(version, model, digits.images.shape[1:], mnist.CLASSES)
-        plain.set_weights(trained.get_weights())
+        plain, _ = fitting.train(version, model, digits, params.seed)
         _, probabilities = fitting.compile_assess(plain)(digits)
         for kind, arrays in (("weights", plain.get_weights()), ("probabilities", [probabilities])):
             digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()

@@ -9,7 +9,7 @@ README = (ROOT / "README.md").read_text()
 
 
 def test_the_results_table_is_up_to_date():
-    assert README == updated(README), "run `make readme`"
+    assert updated(README) == README, "run `make readme`"
 
 
 def test_every_linked_file_exists():

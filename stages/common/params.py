@@ -204,6 +204,12 @@ class Params(Strict):
     inference: Inference
     replicates: Replicates = Replicates()
 
+    def model(self, version: str) -> Model:
+        """The block `models.<version>`; a UserError lists the names that there are."""
+        if version not in self.models:
+            raise UserError(f"--version {version}: no such block under `models:`; there are {', '.join(self.models)}")
+        return self.models[version]
+
     @field_validator("models")
     @classmethod
     def _no_clash(cls, models: dict[str, Model]) -> dict[str, Model]:

@@ -436,7 +436,7 @@ def test_members_with_paths_outside_are_never_written(npm, fetcher, tmp_path):
     evil = tmp_path / "cache" / "evil"
     npm(tgz(("../../../evil", b"x"), (str(evil), b"x"), ("package/data", DATA), ("package/../../evil", b"x")))
     assert fetch(fetcher(), asset(NPM)) == DATA
-    assert [path for path in tmp_path.parent.rglob("*evil*")] == []
+    assert list(tmp_path.parent.rglob("*evil*")) == []
 
 
 @pytest.mark.parametrize(
@@ -526,7 +526,7 @@ def test_members_of_a_wheel_by_the_real_pip(fetcher, tmp_path, monkeypatch, capf
                 session.fetch(asset(member(f"made/{name}"), data=b"data", name="other"))
         with pytest.raises(UserError, match="pip ended with status 1: ERROR"):
             session.fetch(asset({"pypi": "made==9.9.9", "member": "made/data"}, data=b"x"))
-    assert [path for path in tmp_path.parent.rglob("*evil*")] == []
+    assert list(tmp_path.parent.rglob("*evil*")) == []
 
 
 # ------------------------------------------------------------------------------------------------- conversions
