@@ -1,5 +1,6 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,9 @@ from stages.download import CONVERTERS, download
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
+
+# A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")
