@@ -6,22 +6,23 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import cli, pictures, resnet50, runtime
+from stages.common import cli, pictures, resnet50
 from stages.common.cli import UserError
 from stages.common.files import sha256, write_json
-from stages.common.params import load_params
+from stages.common.params import Inference, load_params
 
 
 def classify_folder(
-    folder: Path, weights: Path, top_k: int, batch_size: int, workers: int
+    folder: Path, weights: Path, backend: str, top_k: int, batch_size: int, threads: int
 ) -> Iterator[tuple[Path, list | str]]:
     """Yield each picture's path with its most probable classes, or with the reason why it cannot be read.
 
     Args:
         weights: folder with ResNet50's weights and class index.
+        backend: what computes, see `resnet50.compile_classify`.
         top_k: how many classes a picture gets.
         batch_size: pictures computed at once.
-        workers: threads that read and resize pictures ahead of the computation.
+        threads: threads that compute, and as many that read and resize pictures ahead of them.
 
     Yields:
         (path, [{"class_id", "label", "probability"}, ...] in falling order, probability to four decimals) or
@@ -30,9 +31,9 @@ def classify_folder(
     paths = pictures.list_pictures(folder)
     classes = resnet50.load_classes(weights)
     batch_size = min(batch_size, len(paths))
-    classify = resnet50.compile_classify(resnet50.load(weights), batch_size)
+    classify = resnet50.compile_classify(weights, backend, batch_size, threads)
     with cli.progress(total=len(paths), desc="pictures", unit="img") as bar:
-        for batch in pictures.load_batches(paths, batch_size, workers):
+        for batch in pictures.load_batches(paths, batch_size, threads):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             rows = iter(classify(readable) if readable else ())
             for path, picture in batch:
@@ -64,9 +65,8 @@ def infer(
     labels: Path,
     metrics: Path,
     predictions: Path,
-    top_k: int,
-    batch_size: int,
-    workers: int,
+    inference: Inference,
+    threads: int,
 ) -> None:
     """Classify every picture in `folder`; write the predictions and how many of the labelled pictures are right.
 
@@ -74,6 +74,7 @@ def infer(
         labels: JSON of the labelled sample set; a picture counts as labelled when its bytes are one of these files'.
         metrics: JSON: images, errors, labelled, and the share of labelled pictures whose class is the first guess or
             among the first three (null where no picture is labelled).
+        inference: backend, top_k and batch_size.
         predictions: JSON in the order of the pictures' names: `image` and either `predictions` or `error`.
 
     Raises:
@@ -81,13 +82,16 @@ def infer(
     """
     right = load_labels(labels)
     entries, ranks = [], []
-    for path, result in classify_folder(folder, weights, max(top_k, 3), batch_size, workers):
+    results = classify_folder(
+        folder, weights, inference.backend, max(inference.top_k, 3), inference.batch_size, threads
+    )
+    for path, result in results:
         name = pictures.picture_name(path, folder)
         if isinstance(result, str):
             cli.warn(f"{name!r}: {result}")
             entries.append({"image": name, "error": result})
             continue
-        entries.append({"image": name, "predictions": result[:top_k]})
+        entries.append({"image": name, "predictions": result[: inference.top_k]})
         class_ids = right.get(sha256(path))
         if class_ids:
             ranks.append(next((rank for rank, guess in enumerate(result[:3]) if guess["class_id"] in class_ids), 3))
@@ -118,17 +122,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="JSON file to write: each picture's classes")
     args = parser.parse_args()
     params = load_params(args.params)
-    runtime.set_up(params.seed, params.threads)
-    infer(
-        args.images,
-        args.weights,
-        args.labels,
-        args.metrics,
-        args.predictions,
-        params.inference.top_k,
-        params.inference.batch_size,
-        params.threads,
-    )
+    infer(args.images, args.weights, args.labels, args.metrics, args.predictions, params.inference, params.threads)
 
 
 if __name__ == "__main__":

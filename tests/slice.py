@@ -1,33 +1,35 @@
-"""Train every version of params.yaml on a few real pictures and print the SHA-256 of each result; run by tests.
+"""Train versions of params.yaml on a few real pictures, classify one, and print the SHA-256 of each result.
 
-`python -m tests.slice IMAGES.npz` works under another processor, too: test_portability.py runs it under an emulated one.
+`python -m tests.slice INPUTS.npz RESNET50 PARAMS [VERSION ...]` works under another processor, too: test_portability.py runs it
+under emulated ones.
 """
 
 import hashlib
 import sys
-from pathlib import Path
 
 import numpy as np
 
-from stages.common import fitting, mnist, runtime
+from stages.common import fitting, mnist, resnet50, runtime
 from stages.common.params import load_params
 
-ROOT = Path(__file__).resolve().parents[1]
+
+def report(name: str, *arrays: np.ndarray) -> None:
+    """Print the name and the digest of the arrays' bytes."""
+    print(name, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
 
 
-def main(pictures: str) -> None:
-    params = load_params(ROOT / "params.yaml")
+def main(inputs: str, weights: str, parameters: str, *versions: str) -> None:
+    params = load_params(parameters)
+    with np.load(inputs) as file:
+        digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
+    report("resnet50", resnet50.compile_classify(weights, "openvino", 1, params.threads)([picture]))
     runtime.set_up(params.seed, params.threads)
-    with np.load(pictures) as file:
-        digits = mnist.Digits(file["images"], file["labels"])
-    for version, block in params.models.items():
-        model = block.model_copy(update={"epochs": 1})
+    for version in versions or params.models:
+        model = params.models[version].model_copy(update={"epochs": 1})
         plain, _ = fitting.train(version, model, digits, params.seed)
-        _, probabilities = fitting.compile_assess(plain)(digits)
-        for kind, arrays in (("weights", plain.get_weights()), ("probabilities", [probabilities])):
-            digest = hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest()
-            print(version, kind, digest)
+        report(f"{version} weights", *plain.get_weights())
+        report(f"{version} probabilities", fitting.compile_assess(plain)(digits)[1])
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    main(*sys.argv[1:])

@@ -1,5 +1,6 @@
-"""The same bits on another maker's processor, here an emulated one without AVX-512 and with other caches."""
+"""What decides the bits of a result, and what does not: cores, environment, other processors."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -7,24 +8,46 @@ import sys
 import numpy as np
 import pytest
 
+from stages.common import pictures
 from tests.conftest import ROOT
 
 COUNT = 112  # two batches to learn from and a few to validate on; the emulator is some 30 times slower
 
 
 @pytest.fixture(scope="module")
-def pictures(digits, tmp_path_factory) -> str:
-    path = tmp_path_factory.mktemp("slice") / "pictures.npz"
-    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT])
+def inputs(digits, samples, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("slice") / "inputs.npz"
+    picture = pictures.resize_with_pad(pictures.read_picture(samples / "chelsea.png"))
+    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], picture=picture)
     return str(path)
 
 
-def run(*prefix: str, pictures: str) -> dict[str, str]:
-    command = [*prefix, sys.executable, "-m", "tests.slice", pictures]
-    lines = subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout.splitlines()
-    return dict(line.rsplit(" ", 1) for line in lines)
+@pytest.fixture(scope="module")
+def results(inputs, resnet50_folder):
+    """Run tests/slice.py in a fresh process, behind `prefix`: {name of the result: digest}."""
+
+    def run(*versions, prefix=(), params=ROOT / "params.yaml", **environment) -> dict[str, str]:
+        command = [*prefix, sys.executable, "-m", "tests.slice", inputs, resnet50_folder, params, *versions]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, text=True, stdout=subprocess.PIPE, check=True
+        )
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+    return run
 
 
 @pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
-def test_an_emulated_haswell_gives_the_same_bits(pictures):
-    assert run(pictures=pictures) == run("qemu-x86_64", "-cpu", "Haswell-v4", pictures=pictures)
+@pytest.mark.parametrize(("processor", "versions"), [("Haswell-v4", []), ("EPYC-Milan", ["mlp_batchnorm"])])
+def test_an_emulated_processor_gives_the_same_bits(processor, versions, results):
+    """Without AVX-512 and with other caches: all versions on Intel's, on AMD's one that has what the makers differ in."""
+    assert results(*versions, prefix=["qemu-x86_64", "-cpu", processor]) == results(*versions)
+
+
+def test_threads_and_seed_decide_the_bits_and_cores_do_not(results, tmp_path):
+    usual = results("mlp")
+    assert results("mlp", prefix=["taskset", "-c", "0"], OMP_NUM_THREADS="3") == usual
+    for key, value in {"threads: 2": "threads: 1", "seed: 42": "seed: 43"}.items():
+        changed = tmp_path / "params.yaml"
+        changed.write_text((ROOT / "params.yaml").read_text().replace(key, value))
+        other = results("mlp", params=changed)
+        assert {name for name in usual if usual[name] != other[name]} == {"mlp weights", "mlp probabilities"}

@@ -182,6 +182,7 @@ class Inference(Strict):
     """ResNet50 over a folder of pictures."""
 
     images: Annotated[str, Field(min_length=1)]
+    backend: Literal["openvino", "keras"] = "openvino"
     top_k: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
 

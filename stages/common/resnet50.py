@@ -1,12 +1,10 @@
-"""Keras' ResNet50 with ImageNet weights: building it, running it, and naming its classes."""
+"""ResNet50 with ImageNet weights: its files, the names of its classes, and the backends that can compute it."""
 
 import json
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
-import tensorflow as tf
 
 from stages.common.cli import UserError
 
@@ -14,19 +12,6 @@ CLASSES = 1000
 WEIGHTS = "resnet50_weights.h5"
 CLASS_INDEX = "imagenet_class_index.json"
 MEANS = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red of ImageNet, as `preprocess_input` has them
-
-
-def load(folder: Path | str) -> keras.Model:
-    """Build `keras.applications.ResNet50` and load the weights that the `download` stage wrote; a UserError if damaged."""
-    path = Path(folder) / WEIGHTS
-    model = keras.applications.ResNet50(weights=None)
-    try:
-        model.load_weights(path)
-    except FileNotFoundError:
-        raise
-    except Exception as error:
-        raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
-    return model
 
 
 def load_classes(folder: Path | str) -> list[tuple[str, str]]:
@@ -39,20 +24,37 @@ def load_classes(folder: Path | str) -> list[tuple[str, str]]:
         raise UserError(f"{path}: not ImageNet's class index: {error!r}; delete it and run `dvc repro`") from None
 
 
-def compile_classify(model: keras.Model, batch_size: int) -> Callable[[list[np.ndarray]], np.ndarray]:
+def compile_classify(
+    folder: Path | str, backend: str, batch_size: int, threads: int
+) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
 
     It returns the probabilities, float32 (len(pictures), 1000). Short batches are filled up with black pictures, so
     that one compiled function serves all.
-    """
 
-    @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec((batch_size, 224, 224, 3))])
-    def run(pictures):
-        return model(pictures[..., ::-1] - MEANS, training=False)  # `keras.applications.resnet.preprocess_input`
+    Args:
+        folder: what the `download` stage wrote.
+        backend: "openvino" or "keras" (Keras' own network on TensorFlow); see the modules of these names.
+        threads: CPU threads of the computation.
+
+    Raises:
+        UserError: when the weights are damaged.
+    """
+    if backend == "keras":  # imported here, because TensorFlow alone takes longer to start than a folder to classify
+        from stages.common import resnet50_keras as module
+    else:
+        from stages.common import resnet50_openvino as module
+    path = Path(folder) / WEIGHTS
+    try:
+        run = module.compile_network(path, batch_size, threads)
+    except (FileNotFoundError, MemoryError):
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
 
     def classify(pictures: list[np.ndarray]) -> np.ndarray:
         batch = np.zeros((batch_size, 224, 224, 3), np.float32)
         batch[: len(pictures)] = pictures
-        return run(tf.constant(batch)).numpy()[: len(pictures)]
+        return run(batch)[: len(pictures)]
 
     return classify

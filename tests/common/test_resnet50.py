@@ -3,17 +3,47 @@
 import json
 
 import h5py
+import keras
 import numpy as np
 import pytest
 
-from stages.common import resnet50
+from stages.common import pictures, resnet50, resnet50_keras
 from stages.common.cli import UserError
+
+BACKENDS = ["openvino", "keras"]
 
 HTML = b"<html><body>404 Not Found</body></html>"
 
 
-def test_the_network_is_the_one_of_keras(resnet50_folder):
-    model = resnet50.load(resnet50_folder)
+@pytest.fixture(scope="module")
+def resized(samples):
+    """The seven pictures, float32 (7, 224, 224, 3)."""
+    paths = pictures.list_pictures(samples)
+    return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
+
+
+@pytest.fixture(scope="module")
+def model(resnet50_folder):
+    return resnet50_keras.load(resnet50_folder / resnet50.WEIGHTS)
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_probabilities_are_those_of_plain_keras(backend, model, resnet50_folder, resized):
+    direct = model(keras.applications.resnet.preprocess_input(resized.copy())).numpy()
+    ours = resnet50.compile_classify(resnet50_folder, backend, 8, 2)(list(resized))  # one place stays empty
+    assert ours.dtype == np.float32
+    np.testing.assert_allclose(ours, direct, atol=1e-5)
+
+
+def test_neither_the_batch_size_nor_the_threads_change_a_bit(resnet50_folder, resized):
+    usual = resnet50.compile_classify(resnet50_folder, "openvino", 7, 2)(list(resized))
+    for batch_size, threads in ((1, 2), (3, 2), (32, 2), (7, 1), (7, 5)):
+        classify = resnet50.compile_classify(resnet50_folder, "openvino", batch_size, threads)
+        parts = [classify(list(resized[at : at + batch_size])) for at in range(0, 7, batch_size)]
+        np.testing.assert_array_equal(np.concatenate(parts), usual)
+
+
+def test_the_network_is_the_one_of_keras(model):
     trainable, fixed = (
         sum(int(np.prod(weight.shape)) for weight in weights)
         for weights in (model.trainable_weights, model.non_trainable_weights)
@@ -28,15 +58,16 @@ def test_the_classes_are_those_of_imagenet(resnet50_folder):
     assert classes[999] == ("n15075141", "toilet_tissue")
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize("damage", ["one byte cut", "HTML", "another network"])
-def test_damaged_weights_are_named(damage, resnet50_folder, tmp_path):
+def test_damaged_weights_are_named(damage, backend, resnet50_folder, tmp_path):
     path = tmp_path / resnet50.WEIGHTS
     if damage == "another network":
         h5py.File(path, "w").close()
     else:
         path.write_bytes(HTML if damage == "HTML" else (resnet50_folder / resnet50.WEIGHTS).read_bytes()[:-1])
     with pytest.raises(UserError) as error:
-        resnet50.load(tmp_path)
+        resnet50.compile_classify(tmp_path, backend, 1, 2)
     assert str(error.value).startswith(f"{path}: not the weights of ResNet50: ")
     assert str(error.value).endswith("; delete it and run `dvc repro`")
 

@@ -1,0 +1,30 @@
+"""ResNet50 computed by Keras on TensorFlow, compiled with XLA."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from stages.common import runtime
+from stages.common.resnet50 import MEANS
+
+
+def load(path: Path) -> keras.Model:
+    """Build `keras.applications.ResNet50` and load the weights that the `download` stage wrote."""
+    model = keras.applications.ResNet50(weights=None)
+    model.load_weights(path)
+    return model
+
+
+def compile_network(path: Path, batch_size: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile the network: float32 (batch_size, 224, 224, 3) pictures, red first, 0..255 -> float32 (batch_size, 1000)."""
+    runtime.set_up(seed=0, threads=threads)  # nothing here is random
+    model = load(path)
+
+    @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec((batch_size, 224, 224, 3))])
+    def run(pictures):
+        return model(pictures[..., ::-1] - MEANS, training=False)  # `keras.applications.resnet.preprocess_input`
+
+    return lambda pictures: run(tf.constant(pictures)).numpy()
