@@ -16,11 +16,12 @@ replicates: setup       ## train every version with several seeds
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
 
-readme: setup           ## rewrite the results table of README.md
+readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme
 
-bench: setup            ## measure what pinning the bits costs
-	.venv/bin/python -m benchmarks.pinning
+bench: setup .venv/requirements-bench.done  ## measure everything side by side; nothing else may run meanwhile
+	.venv/bin/python -m benchmarks
+	.venv/bin/python -m tools.readme
 
 test: setup             ## run the whole test suite
 	.venv/bin/python -m pytest
@@ -49,4 +50,4 @@ setup: .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@for name in requirements requirements-build requirements-dev; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+	@for name in requirements requirements-build requirements-dev requirements-bench; do $(LOCK) $$name.in -o $$name.txt || exit 1; done

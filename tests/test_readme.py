@@ -8,7 +8,7 @@ from tools.readme import updated
 README = (ROOT / "README.md").read_text()
 
 
-def test_the_results_table_is_up_to_date():
+def test_the_tables_are_up_to_date():
     assert updated(README) == README, "run `make readme`"
 
 

@@ -1,13 +1,14 @@
-"""Write the results table of README.md from metrics/; `python -m tools.readme` rewrites it, a test checks it."""
+"""Write the tables of README.md from metrics/ and benchmarks/; `python -m tools.readme` does it, a test checks it."""
 
 import csv
 import json
 from pathlib import Path
 
+from benchmarks.report import performance
 from stages.common.files import write_bytes
 
 ROOT = Path(__file__).resolve().parents[1]
-BEGIN, END = "<!-- results: written by `make readme` -->\n", "<!-- end of results -->\n"
+BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 # What the tutorial printed: test accuracy, and the epochs that it trained. Its CNN divided the training pictures by 255
 # twice more than the test pictures, so that it failed on them.
@@ -62,10 +63,14 @@ def _read(path: Path) -> dict:
 
 
 def updated(text: str, root: Path = ROOT) -> str:
-    """`text` of the README with today's table between its two marks."""
-    before, rest = text.split(BEGIN)
-    _, after = rest.split(END)
-    return f"{before}{BEGIN}{results(root)}{END}{after}"
+    """`text` of the README with today's tables between their marks."""
+    sections = {"results": results(root), "performance": performance(_read(root / "benchmarks/results.json"))}
+    for name, section in sections.items():
+        begin, end = BEGIN.format(name), END.format(name)
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = f"{before}{begin}{section}{end}{after}"
+    return text
 
 
 if __name__ == "__main__":

@@ -1,0 +1,99 @@
+"""Everything side by side in one run: `make bench`, or `python -m benchmarks PART ...` for some parts.
+
+Writes benchmarks/results.json, from which `make readme` makes the tables of README.md. Nothing else may run meanwhile.
+"""
+
+import json
+import os
+import platform
+import sys
+from importlib.metadata import version as installed
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks import floors, inference, pipeline, training
+from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
+
+RESULTS = ROOT / "benchmarks/results.json"
+PACKAGES = ("tensorflow", "keras", "numpy", "openvino", "onnxruntime", "torch", "dvc")
+
+
+def machine() -> dict:
+    """The processor, its memory, and the versions that were compared."""
+    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
+    return {
+        "processor": cpu.split(":")[1].strip(),
+        "cores": os.cpu_count(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
+        "versions": {"python": platform.python_version()}
+        | {name: installed(name) for name in PACKAGES if find_spec(name)},
+        "rounds": ROUNDS,
+    }
+
+
+def measure_floors() -> dict:
+    seconds = in_turn("benchmarks.floors", ["matrix_products", "copies"])
+    return {
+        "matrix_gflop_per_s": floors.MATRIX_GFLOP / seconds["matrix_products"],
+        "copy_gb_per_s": floors.COPY_GB / seconds["copies"],
+        "gflop_per_picture": floors.work(),
+    }
+
+
+def measure_training() -> dict:
+    names = ["this_project", "not_pinned", "keras_fit", "keras_fit_xla", *(["pytorch"] if find_spec("torch") else [])]
+    return {
+        version: {"images": images, "seconds": in_turn("benchmarks.training", names, version, images)}
+        for version, images in training.IMAGES.items()
+    }
+
+
+def measure_training_growth() -> dict:
+    return {
+        version: {
+            times * images // 2: in_turn("benchmarks.training", ["this_project"], version, times * images // 2)[
+                "this_project"
+            ]
+            for times in (1, 2, 4)
+        }
+        for version, images in training.IMAGES.items()
+    }
+
+
+def measure_inference() -> dict:
+    names = ["this_project", "this_project_keras", "keras_predict", "openvino"]
+    names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
+    seconds = in_turn("benchmarks.inference", names)
+    per_s = {name: inference.PICTURES / value for name, value in seconds.items()}
+    end_to_end = in_turn("benchmarks.inference", ["folder_end_to_end"], inference.FOLDER)["folder_end_to_end"]
+    return {"pictures_per_s": per_s | {"folder_end_to_end": inference.FOLDER / end_to_end}}
+
+
+PARTS = {
+    "floors": measure_floors,
+    "training": measure_training,
+    "training_growth": measure_training_growth,
+    "inference": measure_inference,
+    "memory": lambda: {count: inference.memory(count) for count in (100, 400, 3_200)},
+    "pipeline": pipeline.measure,
+}
+
+
+def rounded(value):
+    """Floats to four significant digits."""
+    if isinstance(value, dict):
+        return {key: rounded(each) for key, each in value.items()}
+    return float(f"{value:.4g}") if isinstance(value, float) else value
+
+
+def main(*parts: str) -> None:
+    results = json.loads(RESULTS.read_text()) if parts and RESULTS.exists() else {}
+    results["machine"] = machine()
+    for part in parts or PARTS:
+        results[part] = rounded(PARTS[part]())
+        print(part, json.dumps(results[part], indent=2), flush=True)
+        RESULTS.write_text(json.dumps(results, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,145 @@
+"""ResNet50 side by side with what a user would pick instead: computing alone, and a folder of JPEG files end to end."""
+
+import itertools
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from benchmarks.side_by_side import ROOT, unpin
+
+WEIGHTS = ROOT / "models/resnet50"
+PICTURES = 128  # of a round where nothing is decoded
+BATCH = 32
+FOLDER = 512  # JPEG files
+
+
+@contextmanager
+def folder_of_jpegs(count: int) -> Iterator[Path]:
+    """A folder of `count` JPEG files of 500 x 375 pixels, cut from the sample pictures; links to 512 different ones."""
+    import numpy as np
+    from PIL import Image
+
+    from stages.common import pictures
+
+    random = np.random.default_rng(0)
+    samples = [
+        Image.fromarray(pictures.read_picture(path)) for path in pictures.list_pictures(ROOT / "data/sample_images")
+    ]
+    with tempfile.TemporaryDirectory() as name:
+        made = []
+        for number, sample in zip(range(count), itertools.cycle(samples), strict=False):
+            path = Path(name, f"{number:06}.jpg")
+            if number < 512:
+                width, height = (int(side * random.uniform(0.6, 1.0)) for side in sample.size)
+                left, top = random.integers(sample.width - width + 1), random.integers(sample.height - height + 1)
+                cut = sample.crop((left, top, left + width, top + height))
+                cut.resize((500, 375)).save(path, quality=90)
+                made.append(path)
+            else:
+                os.link(made[number % 512], path)
+        yield Path(name)
+
+
+def decoded():
+    """Float32 (PICTURES, 224, 224, 3), red first, 0 to 255."""
+    import numpy as np
+
+    from stages.common import pictures
+
+    with folder_of_jpegs(PICTURES) as folder:
+        paths = pictures.list_pictures(folder)
+        return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
+
+
+def this_project(tick: Callable, backend: str = "openvino") -> None:
+    """This project's computation."""
+    from stages.common import resnet50
+
+    run = resnet50.compile_classify(WEIGHTS, backend, BATCH, threads=2)
+    in_batches(lambda batch: run(list(batch)), decoded(), tick)
+
+
+def this_project_keras(tick: Callable) -> None:
+    """The same with its other backend."""
+    this_project(tick, "keras")
+
+
+def in_batches(run: Callable, inputs, tick: Callable) -> None:
+    while True:
+        for start in range(0, len(inputs), BATCH):
+            run(inputs[start : start + BATCH])
+        tick()
+
+
+def network():
+    """Keras' network as its documentation loads it, and its inputs."""
+    import keras
+
+    from stages.common import resnet50
+
+    model = keras.applications.ResNet50(weights=None)
+    model.load_weights(WEIGHTS / resnet50.WEIGHTS)
+    return model, keras.applications.resnet.preprocess_input(decoded())
+
+
+def keras_predict(tick: Callable) -> None:
+    """`model.predict` on arrays already decoded."""
+    unpin()
+    model, inputs = network()
+    while True:
+        model.predict(inputs, batch_size=BATCH, verbose=0)
+        tick()
+
+
+def onnx_runtime(tick: Callable) -> None:
+    """The network as Keras exports it to ONNX."""
+    unpin()
+    import onnxruntime
+
+    model, inputs = network()
+    model(inputs[:1])
+    with tempfile.TemporaryDirectory() as folder:
+        model.export(f"{folder}/resnet50.onnx", format="onnx", verbose=False)
+        session = onnxruntime.InferenceSession(f"{folder}/resnet50.onnx")
+    name = session.get_inputs()[0].name
+    in_batches(lambda batch: session.run(None, {name: batch}), inputs, tick)
+
+
+def openvino(tick: Callable) -> None:
+    """The network as OpenVINO converts it from Keras; in float32, as the others."""
+    unpin()
+    import openvino as ov
+
+    model, inputs = network()
+    compiled = ov.Core().compile_model(
+        ov.convert_model(model, input=[BATCH, 224, 224, 3]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
+    )
+    in_batches(lambda batch: compiled([batch]), inputs, tick)
+
+
+def folder_end_to_end(count: int, tick: Callable) -> None:
+    """This project from a folder of JPEG files to the classes of each, loading the network included."""
+    from stages.infer import classify_folder
+
+    with folder_of_jpegs(count) as folder:
+        while True:
+            assert len(list(classify_folder(folder, WEIGHTS, "openvino", 3, BATCH, 2))) == count
+            tick()
+
+
+def memory(count: int) -> dict[str, float]:
+    """Seconds and peak memory (MiB) of the infer stage on a folder of `count` pictures."""
+    with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
+        command = [sys.executable, "-m", "stages.infer", "--images", folder, "--weights", WEIGHTS,
+                   "--labels", ROOT / "data/sample_labels.json", "--metrics", f"{out}/m", "--predictions", f"{out}/p"]  # fmt: skip
+        start = time.perf_counter()
+        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return {"seconds": time.perf_counter() - start, "mib": usage.ru_maxrss / 1024}

@@ -1,0 +1,79 @@
+"""Competitors measured in turn, each in a process of its own, so that all meet the same moments of a noisy machine."""
+
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+ROUNDS = 3
+
+
+class Competitor:
+    """A process that runs one round of `module.function(*arguments, tick)` for each line that it is sent."""
+
+    def __init__(self, module: str, function: str, *arguments):
+        command = [sys.executable, "-m", "benchmarks.side_by_side", module, function, json.dumps(arguments)]
+        pipe = subprocess.PIPE
+        self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
+
+    def round(self) -> float:
+        """Run one round and return its seconds."""
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        if not answer:
+            raise RuntimeError(self.process.stderr.read()[-2000:])
+        return float(answer)
+
+    def __enter__(self) -> "Competitor":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.process.kill()
+        self.process.communicate()
+
+
+def in_turn(module: str, functions: list[str], *arguments) -> dict[str, float]:
+    """Median seconds of a round of each function, over ROUNDS; a round before them, which compiles, is not counted."""
+    with ExitStack() as stack:
+        competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
+        for each in competitors.values():
+            each.round()
+        seconds = [{name: each.round() for name, each in competitors.items()} for _ in range(ROUNDS)]
+    return {name: statistics.median(row[name] for row in seconds) for name in functions}
+
+
+def unpin() -> None:
+    """Undo what importing `stages` does to the environment; call it before a numeric library is imported."""
+    from stages.common import environment
+
+    for name in environment.PINNED:
+        os.environ.pop(name, None)
+
+
+def child(module: str, function: str, arguments: list) -> None:
+    """Run the function; it calls `tick` after each round, which answers with the seconds and waits for the next."""
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print is not an answer
+    started = None
+
+    def tick(*_) -> None:
+        nonlocal started
+        if started is not None:
+            print(time.perf_counter() - started, file=answers, flush=True)
+        if not sys.stdin.readline():
+            sys.exit()
+        started = time.perf_counter()
+
+    tick()
+    getattr(importlib.import_module(module), function)(*arguments, tick)
+
+
+if __name__ == "__main__":
+    child(sys.argv[1], sys.argv[2], json.loads(sys.argv[3]))

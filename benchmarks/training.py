@@ -1,0 +1,121 @@
+"""One epoch of each version, validation included, side by side with what a user would pick instead.
+
+Each competitor is a process of its own that runs an epoch when it is told to, so that all of them meet the same moments
+of a noisy machine. The first epoch of each, which compiles, is not counted.
+"""
+
+from collections.abc import Callable
+
+from benchmarks.side_by_side import ROOT, unpin
+
+IMAGES = {"mlp": 60_000, "mlp_batchnorm": 60_000, "cnn": 12_000}  # of the training set; see `growth` for the others
+EPOCHS = 1_000  # more than are ever asked for
+
+
+def read(version: str, images: int):
+    """params.yaml, the version's block without early stopping, and training pictures, repeated where more are asked for."""
+    import numpy as np
+
+    from stages.common import mnist
+    from stages.common.params import load_params
+
+    params = load_params(ROOT / "params.yaml")
+    model = params.model(version).model_copy(update={"epochs": EPOCHS, "early_stopping": None})
+    digits = mnist.load(ROOT / "data/prepared", "train")
+    chosen = np.arange(images) % len(digits.labels)
+    return params, model, mnist.Digits(digits.images[chosen], digits.labels[chosen])
+
+
+def this_project(version: str, images: int, tick: Callable) -> None:
+    """The training loop of this project."""
+    from stages.common import fitting, network, runtime
+
+    params, model, digits = read(version, images)
+    runtime.set_up(params.seed, params.threads)
+    fitting.cli.log = tick  # which is called at the end of each epoch
+    built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
+    fitting.fit(built, network.optimizer(version, model), digits, model, params.seed)
+
+
+def not_pinned(version: str, images: int, tick: Callable) -> None:
+    """The same with whatever kernels the libraries choose by the processor that they find."""
+    unpin()
+    from stages.common import runtime
+
+    runtime._pin_cache_sizes = runtime._use_portable_rsqrt = lambda: None
+    runtime.tf.config.experimental.enable_op_determinism = lambda: None
+    this_project(version, images, tick)
+
+
+def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) -> None:
+    """Keras' `fit` as the tutorial writes it."""
+    unpin()
+    import keras
+
+    from stages.common import network
+
+    _, model, digits = read(version, images)
+    built = network.build(version, model, digits.images.shape[1:], 10)
+    built.compile(
+        network.optimizer(version, model), "sparse_categorical_crossentropy", metrics=["accuracy"], **compile_arguments
+    )
+    built.fit(
+        digits.images, digits.labels, model.batch_size, EPOCHS, verbose=0, validation_split=model.validation_split,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())],
+    )  # fmt: skip
+
+
+def keras_fit_xla(version: str, images: int, tick: Callable) -> None:
+    """Keras' `fit` with its own settings for speed."""
+    keras_fit(version, images, tick, steps_per_execution=100, jit_compile=True)
+
+
+def pytorch(version: str, images: int, tick: Callable) -> None:
+    """A plain PyTorch loop over tensors held in memory."""
+    import torch
+    from torch import nn
+
+    _, model, digits = read(version, images)
+    pictures, labels = torch.tensor(digits.images).permute(0, 3, 1, 2).contiguous(), torch.tensor(digits.labels).long()
+    network = nn.Sequential(*torch_layers(model, nn))
+    optimizer = torch.optim.SGD(network.parameters(), model.optimizer.learning_rate)
+    loss_of, split = nn.CrossEntropyLoss(), int(images * (1 - model.validation_split))
+    for _ in range(EPOCHS):
+        network.train()
+        for chosen in torch.randperm(split).split(model.batch_size):
+            optimizer.zero_grad()
+            loss_of(network(pictures[chosen]), labels[chosen]).backward()
+            optimizer.step()
+        network.eval()
+        with torch.no_grad():
+            for chosen in torch.arange(split, images).split(500):
+                loss_of(network(pictures[chosen]), labels[chosen]).item()
+        tick()
+
+
+def torch_layers(model, nn) -> list:
+    """The layers of the three shipped versions in PyTorch; softmax is part of its loss."""
+    layers, features, flat = [], 1, False
+    side = 28
+    for layer in model.layers:
+        arguments = layer.arguments
+        if layer.name == "Conv2D":
+            layers.append(nn.Conv2d(features, arguments["filters"], arguments["kernel_size"]))
+            features, side = arguments["filters"], side - arguments["kernel_size"] + 1
+        elif layer.name == "MaxPooling2D":
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        elif layer.name == "Flatten":
+            layers.append(nn.Flatten())
+            features, flat = features * side * side, True
+        elif layer.name == "BatchNormalization":
+            layers.append(nn.BatchNorm1d(features, eps=1e-3, momentum=0.01))
+        elif layer.name == "Dense":
+            layers.append(nn.Linear(features, arguments["units"]))
+            features = arguments["units"]
+        else:
+            raise ValueError(f"{layer.name} has no counterpart here")
+        activation = {"relu": nn.ReLU, "selu": nn.SELU, "sigmoid": nn.Sigmoid}.get(arguments.get("activation"))
+        layers += [activation()] if activation else []
+    assert flat
+    return layers
