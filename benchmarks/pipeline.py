@@ -9,7 +9,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from benchmarks.side_by_side import ROOT, ROUNDS
+from benchmarks.side_by_side import ROOT, ROUNDS, unpin
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
@@ -22,11 +22,14 @@ def seconds(folder: Path, *command: str) -> float:
 
 
 def measure() -> dict[str, float]:
-    """Seconds of each command, in a clone of the committed state with an empty cache and the outside files fetched."""
+    """Seconds of each command, in a clone with an empty cache, no recorded results and the outside files fetched."""
+    unpin()  # what an earlier part may have set
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name, "clone")
         seconds(ROOT, "git", "clone", "-q", str(ROOT), str(clone))
         shutil.copytree(ROOT / ".dvc/tmp/assets", clone / ".dvc/tmp/assets")
+        (clone / "dvc.lock").unlink()
+        shutil.rmtree(clone / "metrics")
         figures = {
             "tutorial": seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial"),
             "repro": seconds(clone, "dvc", "repro"),

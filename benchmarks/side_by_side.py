@@ -23,7 +23,8 @@ class Competitor:
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
     def round(self) -> float:
-        """Run one round and return its seconds."""
+        """Run one round and return its seconds; the pause lets the threads of the one before stop spinning."""
+        time.sleep(1)
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
         answer = self.process.stdout.readline()

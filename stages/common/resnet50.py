@@ -29,8 +29,7 @@ def compile_classify(
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
 
-    It returns the probabilities, float32 (len(pictures), 1000). Short batches are filled up with black pictures, so
-    that one compiled function serves all.
+    It returns the probabilities, float32 (len(pictures), 1000).
 
     Args:
         folder: what the `download` stage wrote.
@@ -51,10 +50,4 @@ def compile_classify(
         raise
     except Exception as error:
         raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
-
-    def classify(pictures: list[np.ndarray]) -> np.ndarray:
-        batch = np.zeros((batch_size, 224, 224, 3), np.float32)
-        batch[: len(pictures)] = pictures
-        return run(batch)[: len(pictures)]
-
-    return classify
+    return lambda pictures: run(np.stack(pictures))

@@ -19,12 +19,19 @@ def load(path: Path) -> keras.Model:
 
 
 def compile_network(path: Path, batch_size: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile the network: float32 (batch_size, 224, 224, 3) pictures, red first, 0..255 -> float32 (batch_size, 1000)."""
+    """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
+
+    Short batches are filled up with black pictures, so that one compiled function serves all.
+    """
     runtime.set_up(seed=0, threads=threads)  # nothing here is random
     model = load(path)
 
     @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec((batch_size, 224, 224, 3))])
-    def run(pictures):
+    def compute(pictures):
         return model(pictures[..., ::-1] - MEANS, training=False)  # `keras.applications.resnet.preprocess_input`
 
-    return lambda pictures: run(tf.constant(pictures)).numpy()
+    def run(pictures: np.ndarray) -> np.ndarray:
+        missing = batch_size - len(pictures)
+        return compute(np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)])).numpy()[: len(pictures)]
+
+    return run
