@@ -56,17 +56,12 @@ def decoded():
         return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
 
 
-def this_project(tick: Callable, backend: str = "openvino") -> None:
+def this_project(tick: Callable) -> None:
     """This project's computation."""
     from stages.common import resnet50
 
-    run = resnet50.compile_classify(WEIGHTS, backend, BATCH, threads=2)
+    run = resnet50.compile_classify(WEIGHTS, "openvino", BATCH, threads=2)
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
-
-
-def this_project_keras(tick: Callable) -> None:
-    """The same with its other backend."""
-    this_project(tick, "keras")
 
 
 def in_batches(run: Callable, inputs, tick: Callable) -> None:

@@ -7,7 +7,6 @@ NAMES = {
     "pytorch": "PyTorch loop",
     "not_pinned": "this project, not pinned",
     "folder_end_to_end": "this project, 512 JPEG files end to end",
-    "this_project_keras": "this project, `backend: keras`",
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",

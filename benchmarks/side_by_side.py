@@ -22,11 +22,13 @@ class Competitor:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def round(self) -> float:
-        """Run one round and return its seconds; the pause lets the threads of the one before stop spinning."""
-        time.sleep(1)
+    def start(self) -> None:
+        """Start a round."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
+
+    def seconds(self) -> float:
+        """Wait for the end of the round and return its seconds."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(self.process.stderr.read()[-2000:])
@@ -40,14 +42,21 @@ class Competitor:
         self.process.communicate()
 
 
-def in_turn(module: str, functions: list[str], *arguments) -> dict[str, float]:
-    """Median seconds of a round of each function, over ROUNDS; a round before them, which compiles, is not counted."""
+def in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, float]:
+    """Median seconds of a round of each function; a round before them, which compiles, is not counted."""
     with ExitStack() as stack:
         competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
         for each in competitors.values():
-            each.round()
-        seconds = [{name: each.round() for name, each in competitors.items()} for _ in range(ROUNDS)]
-    return {name: statistics.median(row[name] for row in seconds) for name in functions}
+            each.start()
+        for each in competitors.values():
+            each.seconds()
+        seconds = {name: [] for name in functions}
+        for _ in range(rounds):
+            for name, each in competitors.items():
+                time.sleep(1)  # until the threads of the one before no longer spin
+                each.start()
+                seconds[name].append(each.seconds())
+    return {name: statistics.median(values) for name, values in seconds.items()}
 
 
 def unpin() -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable
 
 from benchmarks.side_by_side import ROOT, unpin
 
-IMAGES = {"mlp": 60_000, "mlp_batchnorm": 60_000, "cnn": 12_000}  # of the training set
+IMAGES = {"mlp": 60_000, "mlp_batchnorm": 60_000, "cnn": 6_000}  # of the training set
 EPOCHS = 1_000  # more than are ever asked for
 
 
