@@ -1,0 +1,43 @@
+"""The benchmarks' own machinery, without a measurement."""
+
+import keras
+import pytest
+
+from benchmarks import floors, report
+from benchmarks.side_by_side import in_turn
+
+
+def two_rounds(answer: str, tick) -> None:
+    """A competitor that prints, runs and then fails."""
+    print("not an answer")
+    tick()
+    tick()
+    raise ValueError(answer)
+
+
+def test_each_competitor_runs_a_warm_up_and_its_rounds():
+    seconds = in_turn("tests.benchmarks.test_side_by_side", ["two_rounds"], "no third round", rounds=1)
+    assert list(seconds) == ["two_rounds"]
+    assert 0 <= seconds["two_rounds"] < 60
+
+
+def test_a_competitor_that_fails_says_why():
+    with pytest.raises(RuntimeError, match="ValueError: no third round"):
+        in_turn("tests.benchmarks.test_side_by_side", ["two_rounds"], "no third round", rounds=2)
+
+
+def test_the_work_of_a_network_by_hand():
+    dense = [keras.layers.Flatten(), keras.layers.Dense(100), keras.layers.Dense(10)]
+    total, first = floors.forward_gflop(keras.Sequential([keras.Input((28, 28, 1)), *dense]))
+    assert (total, first) == pytest.approx((2 * (784 * 100 + 100 * 10) / 1e9, 2 * 784 * 100 / 1e9))
+    convolution = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(64, 3)])
+    assert floors.forward_gflop(convolution)[0] == pytest.approx(2 * 26 * 26 * 9 * 64 / 1e9)
+
+
+def test_tables_name_who_was_measured_and_how_many_times_ours_it_took():
+    results = {"training": {"mlp": {"images": 60000, "seconds": {"this_project": 0.5, "keras_fit": 5.0}}}}
+    assert report.training(results) == [
+        "| an epoch of | this project | Keras `fit` |",
+        "|---|---|---|",
+        "| `mlp`, 60,000 pictures | **0.50 s** | 5.00 s (10.00x) |",
+    ]
