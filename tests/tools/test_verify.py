@@ -42,6 +42,7 @@ class Project:
             "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
             "HOME": str(home),
             "TMPDIR": str(home),
+            "PYTHONDONTWRITEBYTECODE": "1",  # which would change the folders that `snapshot` compares
             "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
         }
         (home / "gitconfig").write_text("[user]\n name = Test\n email = test@example.org\n")
