@@ -95,8 +95,7 @@ def pytorch(version: str, images: int, tick: Callable) -> None:
 
 def torch_layers(model, nn) -> list:
     """The layers of the three shipped versions in PyTorch; softmax is part of its loss."""
-    layers, features, flat = [], 1, False
-    side = 28
+    layers, features, side = [], 1, 28
     for layer in model.layers:
         arguments = layer.arguments
         if layer.name == "Conv2D":
@@ -107,7 +106,7 @@ def torch_layers(model, nn) -> list:
             side //= 2
         elif layer.name == "Flatten":
             layers.append(nn.Flatten())
-            features, flat = features * side * side, True
+            features *= side * side
         elif layer.name == "BatchNormalization":
             layers.append(nn.BatchNorm1d(features, eps=1e-3, momentum=0.01))
         elif layer.name == "Dense":
@@ -117,5 +116,4 @@ def torch_layers(model, nn) -> list:
             raise ValueError(f"{layer.name} has no counterpart here")
         activation = {"relu": nn.ReLU, "selu": nn.SELU, "sigmoid": nn.Sigmoid}.get(arguments.get("activation"))
         layers += [activation()] if activation else []
-    assert flat
     return layers
