@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import os
 import sys
 from collections.abc import Callable
 
@@ -39,13 +40,22 @@ def run(main: Callable[[], None]) -> None:
     try:
         main()
     except UserError as error:
-        sys.exit(f"error: {error}")
+        _fail(str(error))
     except KeyboardInterrupt:
         sys.exit(130)
     except OSError as error:
-        sys.exit(f"error: {explain_os_error(error)}")
+        _fail(explain_os_error(error))
     except MemoryError:
-        sys.exit("error: out of memory; close other programs or lower batch_size in params.yaml, then run it again")
+        _fail("out of memory; close other programs or lower batch_size in params.yaml, then run it again")
+
+
+def _fail(message: str) -> None:
+    """Print the message and exit with 1, also where nobody reads standard error any more."""
+    try:
+        print(f"error: {message}", file=sys.stderr, flush=True)
+    except OSError:  # what is left in the buffer must not fail once more, at exit: Python's documentation of SIGPIPE
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
+    sys.exit(1)
 
 
 def explain_os_error(error: OSError) -> str:

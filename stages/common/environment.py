@@ -11,12 +11,14 @@ XLA_FLAGS = {
     "xla_cpu_prefer_vector_width": "256",
     "xla_cpu_enable_platform_dependent_math": "false",  # the same exp, log, tanh, ... on every processor
     "xla_cpu_use_xnnpack": "false",  # picks its kernels by processor and heeds no setting
+    "xla_cpu_experimental_ynn_fusion_type": "",  # so does YNNPACK: it may take over nothing
 }
 PINNED = {
     "XLA_FLAGS": " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items()),
     "TF_XLA_FLAGS": "",
-    "ONEDNN_MAX_CPU_ISA": "AVX2",  # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls
-    "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's own kernels block by the size of the caches
+    # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls; OpenVINO computes with oneDNN
+    "ONEDNN_MAX_CPU_ISA": "AVX2",
+    "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's other kernels block by the size of the caches
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
     "KERAS_BACKEND": "tensorflow",

@@ -18,9 +18,7 @@ from stages.common.cli import UserError
 from stages.common.mnist import CLASSES, Digits
 from stages.common.params import Model
 
-ASSESS_BATCH = (
-    200  # pictures at a time where nothing is learnt: the CNN's arrays then fit the cache, 500 took 1.3 times as long
-)
+ASSESS_BATCH = 200  # pictures at a time where nothing is learnt; with 500, too many for the cache, 1.3 times as long
 CALLS_PER_EPOCH = 5  # how often the progress bar moves; the weights do not depend on it, and 20 cost the MLP 15%
 
 

@@ -4,18 +4,30 @@
 """
 
 import ctypes
+import mmap
+import struct
 from pathlib import Path
 
 import keras
+import numpy as np
 import tensorflow as tf
 
+from stages.common import cli
 from stages.common.cli import UserError
 
-# Eigen's static table of cache sizes in bytes (level 1, 2, 3), from which it derives the blocks of a matrix product
-# and with them the order of its sums. Left alone it asks the processor. Mangled name of a variable that
-# libtensorflow_cc.so.2 exports, and of its "is initialised" flag.
-_CACHE_SIZES = "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes"
-CACHE_SIZES = (32 * 1024, 1024 * 1024, 8 * 1024 * 1024)
+# Static variables of functions in TensorFlow's library that are filled from the processor on first use, and decide how
+# a matrix product is cut into blocks and with them the order of its sums: mangled name without its `_Z`, value.
+STATICS = {
+    # Eigen's sizes of the caches of level 1, 2 and 3, in bytes
+    "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes": struct.pack(
+        "<3q", 32 * 1024, 1024 * 1024, 8 * 1024 * 1024
+    ),
+    # oneDNN's size of the cache of level 2: it cuts a product for as many cores as it takes caches to hold it, here one
+    # (Eigen has cut it for the threads before), and a product with a vector for this many cores
+    "ZN4dnnl4impl3cpu3x64L19adjust_thread_countIfEEvlllPiE19l2_cache_per_thread": struct.pack("<I", 2**31 - 1),
+    "ZN4dnnl4impl3cpu3x64L14thread_checkerIfEEiilliE19l2_cache_per_thread": struct.pack("<I", 2**31 - 1),
+    "ZN4dnnl4impl3cpu3x64L14thread_checkerIfEEiilliE18n_cores_per_socket": struct.pack("<I", 1),
+}
 
 
 def set_up(seed: int, threads: int) -> None:
@@ -32,21 +44,55 @@ def set_up(seed: int, threads: int) -> None:
         raise UserError(f"threads: {threads} cannot be set: {error}") from None
     tf.config.experimental.enable_op_determinism()
     keras.utils.set_random_seed(seed)
-    _pin_cache_sizes()
+    _pin_statics()
     _use_portable_rsqrt()
 
 
-def _pin_cache_sizes() -> None:
-    """Hold Eigen to one table of cache sizes; without the library's variable (another platform) leave it alone."""
-    library = Path(tf.__file__).with_name("libtensorflow_cc.so.2")
+def _pin_statics() -> None:
+    """Write STATICS, and mark each as initialised (`_ZGV...`); warn where this TensorFlow has no such variable."""
+    library = Path(tf.__file__).resolve().with_name("libtensorflow_cc.so.2")
     try:
-        loaded = ctypes.CDLL(str(library))
-        sizes = (ctypes.c_long * 3).in_dll(loaded, f"_Z{_CACHE_SIZES}")
-        initialised = ctypes.c_byte.in_dll(loaded, f"_ZGV{_CACHE_SIZES}")
-    except (OSError, ValueError):
+        loaded_at = _load_address(library)
+        addresses = _addresses(library, [f"_{kind}{name}" for name in STATICS for kind in ("Z", "ZGV")])
+    except (OSError, LookupError) as error:
+        cli.warn(f"{library.name}: {error}: results may differ in the last bits from those of other processors")
         return
-    sizes[:] = CACHE_SIZES
-    initialised.value = 1
+    for name, value in STATICS.items():
+        ctypes.memmove(loaded_at + addresses[f"_Z{name}"], value, len(value))
+        ctypes.memmove(loaded_at + addresses[f"_ZGV{name}"], b"\1", 1)
+
+
+def _load_address(library: Path) -> int:
+    """Where the running process has mapped the first byte of `library`; LookupError if it has not."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        span, _, offset, _, _, *path = line.split(maxsplit=5)
+        if path and int(offset, 16) == 0 and Path(path[0]).resolve() == library:
+            return int(span.split("-")[0], 16)
+    raise LookupError("not loaded")
+
+
+def _addresses(library: Path, names: list[str]) -> dict[str, int]:
+    """Addresses of `names`, local ones too, from the symbol table of a 64-bit ELF file (layout: `man 5 elf`).
+
+    The dynamic linker finds exported names alone, and these are not.
+    """
+    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+        (table,), (count,) = struct.unpack_from("<Q", data, 0x28), struct.unpack_from("<H", data, 0x3C)
+        sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + 64 * number) for number in range(count)]
+        symtab = next((section for section in sections if section[1] == 2), None)
+        if symtab is None:
+            raise LookupError("no symbol table")
+        _, _, _, _, names_at, names_size, *_ = sections[symtab[6]]
+        fields = np.dtype([("name", "<u4"), ("about", "<u4"), ("value", "<u8"), ("size", "<u8")])
+        symbols = np.frombuffer(data[symtab[4] : symtab[4] + symtab[5]], fields)
+        found = {}
+        for name in names:
+            at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
+            matches = symbols["value"][symbols["name"] == at] if at > 0 else []
+            if len(matches) != 1:
+                raise LookupError(f"no variable {name}")
+            found[name] = int(matches[0])
+    return found
 
 
 @tf.custom_gradient

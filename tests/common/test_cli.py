@@ -66,13 +66,14 @@ def test_ctrl_c_ends_quietly_with_the_status_that_shells_expect():
     assert process.returncode == 130
 
 
-def test_a_reader_that_is_gone_ends_the_command_quietly():
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_is_gone_ends_the_command_quietly(unbuffered):
     """As in `python -m stages.prepare ... |& head -1`."""
     reader, writer = os.pipe()
     os.close(reader)
     body = "for number in range(10_000):\n    cli.log('x' * 100)"
-    unbuffered = os.environ | {"PYTHONUNBUFFERED": "1"}  # else Python itself may end with 120, for what it cannot flush
-    done = subprocess.run(command(body), cwd=ROOT, env=unbuffered, stdout=subprocess.PIPE, stderr=writer)
+    environment = os.environ | {"PYTHONUNBUFFERED": unbuffered}
+    done = subprocess.run(command(body), cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=writer)
     os.close(writer)
     assert (done.returncode, done.stdout) == (1, b"")
 
