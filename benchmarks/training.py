@@ -42,7 +42,7 @@ def not_pinned(version: str, images: int, tick: Callable) -> None:
     unpin()
     from stages.common import runtime
 
-    runtime._pin_cache_sizes = runtime._use_portable_rsqrt = lambda: None
+    runtime._pin_statics = runtime._use_portable_rsqrt = lambda: None
     runtime.tf.config.experimental.enable_op_determinism = lambda: None
     this_project(version, images, tick)
 

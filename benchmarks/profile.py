@@ -1,0 +1,52 @@
+"""Where the time of a training step goes: `python -m benchmarks.profile VERSION` prints it, by the operations that XLA compiled.
+
+TensorFlow's profiler notes each operation of a few hundred steps. The threads that share the work of one are added up,
+so the sum can exceed the time that passes.
+"""
+
+import sys
+import tempfile
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import tensorflow as tf
+from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
+
+from benchmarks.training import IMAGES, read
+from stages.common import fitting, network, runtime
+
+STEPS = 150
+
+
+def operations(folder: Path) -> Counter:
+    """Milliseconds of each XLA operation in a recorded profile."""
+    (file,) = folder.rglob("*.xplane.pb")
+    space, spent = XSpace.FromString(file.read_bytes()), Counter()
+    for plane in space.planes:
+        for line in plane.lines:
+            for event in line.events:
+                name = plane.event_metadata[event.metadata_id].name
+                spent[name] += event.duration_ps / 1e9
+    return spent
+
+
+def profile(version: str) -> Counter:
+    """Milliseconds a step of each operation while `version` trains."""
+    params, model, digits = read(version, IMAGES["cnn"])
+    runtime.set_up(params.seed, params.threads)
+    built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
+    run_steps = fitting.compile_steps(built, network.optimizer(version, model), model.batch_size)
+    data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
+    order = tf.range(len(digits.labels))
+    run_steps(*data, order, 0, STEPS)
+    with tempfile.TemporaryDirectory() as folder:
+        with tf.profiler.experimental.Profile(folder):
+            run_steps(*data, order, 0, STEPS)
+        spent = operations(Path(folder))
+    return Counter({name: milliseconds / STEPS for name, milliseconds in spent.items()})
+
+
+if __name__ == "__main__":
+    for name, milliseconds in profile(sys.argv[1]).most_common(40):
+        print(f"{milliseconds:8.3f} ms  {name}")
