@@ -30,6 +30,8 @@ def download(
 ) -> None:
     """Fetch all assets, then fill the folders of the three groups and write the labels of the samples as JSON.
 
+    The folders of MNIST and ResNet50 get the pinned sums, too, which the stages check that read these files.
+
     Nothing appears under the final names unless every file has its size and SHA-256; the UserError lists all that are
     missing, and what each source answered.
     """
@@ -44,10 +46,12 @@ def download(
             advice = "Mend a source, or name a folder or URL that has the files in ASSETS_MIRROR or .assets-mirror."
             raise cli.UserError("\n".join([*missing, advice]))
         for group, folder in {"mnist": raw, "resnet50": resnet50, "samples": samples}.items():
+            pinned = {asset.name: asset.sha256 for asset in assets if asset.group == group}
             with files.atomic_folder(folder) as part:
-                for asset in assets:
-                    if asset.group == group:
-                        shutil.copyfile(cached[asset.name], part / asset.name)
+                for name in pinned:
+                    shutil.copyfile(cached[name], part / name)
+                if group != "samples":  # which is read as any folder of pictures is
+                    files.write_sums(part, pinned)
     keys = ("sha256", "class_ids", "licence", "attribution", "title")
     pictures = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
     files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in pictures})

@@ -18,7 +18,7 @@ import numpy as np
 
 from stages.common import charts, cli
 from stages.common.cli import UserError
-from stages.common.files import atomic_folder
+from stages.common.files import atomic_folder, check_sum
 from stages.common.params import load_params
 from stages.common.pictures import PictureError, list_pictures, picture_name, read_picture
 
@@ -51,6 +51,7 @@ def read_test_set(prepared: Path | str) -> tuple[np.ndarray, np.ndarray]:
     arrays = []
     for path in paths:
         try:
+            check_sum(path)
             arrays.append(np.load(path, mmap_mode="r"))
         except FileNotFoundError:
             raise _missing(path) from None

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import cli, mnist
-from stages.common.files import atomic_folder, write_array
+from stages.common.files import atomic_folder, sha256, write_array, write_sums
 from stages.common.params import load_params
 
 
@@ -15,7 +15,7 @@ def normalise(images: np.ndarray) -> np.ndarray:
 
 
 def prepare(raw: Path, out: Path) -> None:
-    """Write {train,test}_{images,labels}.npy: images float32 (n, 28, 28) in [0, 1], labels uint8 (n,).
+    """Write {train,test}_{images,labels}.npy: images float32 (n, 28, 28) in [0, 1], labels uint8 (n,); and their sums.
 
     Args:
         raw: folder with the four IDX files, which must be MNIST's in count and shape.
@@ -35,6 +35,7 @@ def prepare(raw: Path, out: Path) -> None:
             write_array(folder / f"{part}_images.npy", normalise(images))
             write_array(folder / f"{part}_labels.npy", labels)
             cli.log(f"{part}: {len(labels)} pictures")
+        write_sums(folder, {path.name: sha256(path) for path in folder.iterdir()})
 
 
 def main() -> None:

@@ -53,7 +53,8 @@ def real(tmp_path_factory, cache):
 
 def test_the_real_files_have_the_known_sums_and_no_other_file_is_there(real):
     pictures = ["chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "grace_hopper.jpg", "motorcycle_left.png"]
-    expected = {*MD5, "labels.json", "resnet50/resnet50_weights.h5", "samples/rocket.jpg"}
+    expected = {*MD5, "labels.json", "raw/SHA256SUMS", "resnet50/SHA256SUMS", "resnet50/resnet50_weights.h5"}
+    expected |= {"samples/rocket.jpg"}
     assert set(real) == expected | {f"samples/{name}" for name in pictures}
     for name, digest in MD5.items():
         assert hashlib.md5(real[name].read_bytes()).hexdigest() == digest, name
@@ -147,7 +148,7 @@ def test_what_an_earlier_run_wrote_is_replaced_as_a_whole_or_not_at_all(tmp_path
     assert {str(path.relative_to(out)) for path in out.rglob("*") if path.is_file()} == set(before)
     small("a", "mnist", mirror)
     after = run(assets, out, Fetcher(tmp_path / "cache", {}, [str(mirror)]))
-    assert list(after) == ["labels.json", "raw/a", "resnet50/b", "samples/c.png"]
+    assert list(after) == ["labels.json", "raw/SHA256SUMS", "raw/a", "resnet50/SHA256SUMS", "resnet50/b", "samples/c.png"]
 
 
 # --------------------------------------------------------------------------------------------------- conversions

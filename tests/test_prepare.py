@@ -14,7 +14,7 @@ from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.prepare import normalise, prepare
 
-NAMES = ["test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
+NAMES = ["SHA256SUMS", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
 RAW = {"train": "train", "test": "t10k"}
 
 

@@ -45,7 +45,9 @@ def run(main: Callable[[], None]) -> None:
         sys.exit(130)
     except OSError as error:
         _fail(explain_os_error(error))
-    except MemoryError:
+    except Exception as error:
+        if not isinstance(error, MemoryError) and type(error).__name__ != "ResourceExhaustedError":  # TensorFlow's name
+            raise
         _fail("out of memory; close other programs or lower batch_size in params.yaml, then run it again")
 
 

@@ -10,11 +10,15 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from stages.common.cli import UserError
+
+SUMS = "SHA256SUMS"
 
 
 def _partial(path: Path) -> Path:
@@ -104,3 +108,24 @@ def sha256(path: Path | str) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def write_sums(folder: Path | str, sums: Mapping[str, str]) -> None:
+    """Write the SHA-256 of files in `folder`, by name, to a list that `sha256sum --check SHA256SUMS` reads."""
+    lines = [f"{digest}  {name}\n" for name, digest in sorted(sums.items())]
+    write_bytes(Path(folder) / SUMS, "".join(lines).encode())
+
+
+def check_sum(path: Path | str) -> None:
+    """UserError unless the list of sums beside the file has the file's own; where there is no list, all is accepted.
+
+    DVC hashes a file again only when its size or time has changed, and trusts the files in its cache, so it cannot
+    see a bit that flipped on the disk.
+    """
+    path = Path(path)
+    sums = path.with_name(SUMS)
+    if sums.exists() and f"{sha256(path)}  {path.name}".encode() not in sums.read_bytes().splitlines():
+        raise UserError(
+            f"{path}: damaged, or not the file whose sum is in {sums}; run `make check-cache`, delete the folder "
+            f"{path.parent} and run `dvc repro`"
+        )

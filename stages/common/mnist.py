@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common.cli import UserError
+from stages.common.files import check_sum
 
 CLASSES = 10
 SIDE = 28  # pixels
@@ -45,6 +46,7 @@ def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
             )
         if path.stat().st_size != size:
             raise UserError(f"{path}: {path.stat().st_size} bytes, not {size}; delete it and run `dvc repro`")
+        check_sum(path)
         return np.frombuffer(file.read(), np.uint8).reshape(shape)
 
 
@@ -82,6 +84,7 @@ def load(folder: Path | str, part: str) -> Digits:
 
 
 def _load(path: Path) -> np.ndarray:
+    check_sum(path)
     try:
         # A map never gets larger than the file, whatever the header says, and takes no pickles.
         return np.array(np.lib.format.open_memmap(path, mode="r"))

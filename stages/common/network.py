@@ -1,6 +1,7 @@
 """From a `layers` block of params.yaml to a Keras model, and the layers' faster twins for training."""
 
 import json
+import re
 import zipfile
 from pathlib import Path
 
@@ -105,7 +106,11 @@ def build(
             plain = getattr(keras.layers, layer.name)
             network.add((TWINS.get(layer.name, plain) if fast else plain)(**layer.arguments))
         except Exception as error:
-            raise UserError(f"params.yaml: {key}: Keras refuses it: {_first_line(error)}") from None
+            raise UserError(f"params.yaml: {key}: Keras refuses it: {_reason(error)}") from None
+    try:
+        network(tf.zeros((1, *input_shape)))  # some layers (MelSpectrogram) give another shape than they announce
+    except Exception as error:
+        raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {_reason(error)}") from None
     if network.output_shape != (None, classes):
         shape = network.output_shape[1:]
         raise UserError(
@@ -115,8 +120,10 @@ def build(
     return network
 
 
-def _first_line(error: Exception) -> str:
-    return next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
+def _reason(error: Exception) -> str:
+    """The first line of what Keras or TensorFlow says, without colours, node names and where it was called."""
+    text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}|^Exception encountered when calling .*", "", str(error))
+    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
 def optimizer(version: str, model: Model) -> keras.Optimizer:
@@ -125,7 +132,7 @@ def optimizer(version: str, model: Model) -> keras.Optimizer:
     try:
         return getattr(keras.optimizers, block.name)(learning_rate=block.learning_rate, **block.model_extra)
     except Exception as error:
-        raise UserError(f"params.yaml: models.{version}.optimizer: Keras refuses it: {_first_line(error)}") from None
+        raise UserError(f"params.yaml: models.{version}.optimizer: Keras refuses it: {_reason(error)}") from None
 
 
 def save(network: keras.Sequential, path: Path | str) -> None:
@@ -153,7 +160,7 @@ def load(path: Path | str) -> keras.Model:
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise UserError(f"{path}: Keras cannot load it: {_first_line(error)}; delete it and run `dvc repro`") from None
+        raise UserError(f"{path}: Keras cannot load it: {_reason(error)}; run `make check-cache`, delete it and run `dvc repro`") from None
 
 
 def _canonical(name: str, data: bytes) -> bytes:

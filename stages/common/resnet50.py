@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from stages.common.cli import UserError
+from stages.common.files import check_sum
 
 CLASSES = 1000
 WEIGHTS = "resnet50_weights.h5"
@@ -17,6 +18,7 @@ MEANS = np.array([103.939, 116.779, 123.68], np.float32)  # blue, green, red of 
 def load_classes(folder: Path | str) -> list[tuple[str, str]]:
     """The 1,000 (class id, label) pairs of ImageNet, in the order of the network's outputs."""
     path = Path(folder) / CLASS_INDEX
+    check_sum(path)
     try:
         index = json.loads(path.read_bytes())
         return [(index[str(number)][0], index[str(number)][1]) for number in range(CLASSES)]
@@ -44,6 +46,7 @@ def compile_classify(
     else:
         from stages.common import resnet50_openvino as module
     path = Path(folder) / WEIGHTS
+    check_sum(path)
     try:
         run = module.compile_network(path, batch_size, threads)
     except (FileNotFoundError, MemoryError):

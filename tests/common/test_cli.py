@@ -40,6 +40,11 @@ def run(body: str, **options) -> subprocess.CompletedProcess:
             "error: No space left on device; free some",
         ),
         ("bytearray(1 << 60)", 1, "error: out of memory; close other programs or lower batch_size in params.yaml"),
+        (
+            "import stages, tensorflow\ntensorflow.fill([1 << 22, 1 << 22], 1.0)",
+            1,
+            "error: out of memory; close other programs or lower batch_size in params.yaml",
+        ),
     ],
 )
 def test_what_a_user_can_cause_is_one_message_without_a_traceback(body, status, message):
