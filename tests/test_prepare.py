@@ -28,10 +28,10 @@ def prepared(raw_mnist, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def raw_copy(raw_mnist, tmp_path) -> Path:
-    """Folder with links to the four real files, to be replaced by damaged ones."""
+    """Folder with links to the four real files, to be replaced by damaged ones; without the list of their sums."""
     folder = tmp_path / "raw"
     folder.mkdir()
-    for path in raw_mnist.iterdir():
+    for path in raw_mnist.glob("*-ubyte"):
         (folder / path.name).symlink_to(path)
     return folder
 

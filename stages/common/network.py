@@ -121,8 +121,9 @@ def build(
 
 
 def _reason(error: Exception) -> str:
-    """The first line of what Keras or TensorFlow says, without colours, node names and where it was called."""
-    text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}|^Exception encountered when calling .*", "", str(error))
+    """The first line of the innermost thing that Keras or TensorFlow says, without colours and names of nodes."""
+    text = re.split(r"Exception encountered(?:: | when calling .*)|Example error message for .*:\n", str(error))[-1]
+    text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}", "", text)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
@@ -154,13 +155,17 @@ def save(network: keras.Sequential, path: Path | str) -> None:
 
 
 def load(path: Path | str) -> keras.Model:
-    """Load a `.keras` file; one that is damaged, or that would run code (Lambda layers, pickles), is a UserError."""
+    """Load a `.keras` file; one that is damaged, unpacks to more than its size, or would run code, is a UserError."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such file; run `dvc repro`")
     try:
+        with zipfile.ZipFile(path) as file:
+            if sum(entry.file_size for entry in file.infolist()) > Path(path).stat().st_size:
+                raise ValueError("its parts are larger than the file")
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
-        raise UserError(f"{path}: Keras cannot load it: {_reason(error)}; run `make check-cache`, delete it and run `dvc repro`") from None
+        advice = "run `make check-cache`, delete it and run `dvc repro`"
+        raise UserError(f"{path}: Keras cannot load it: {_reason(error)}; {advice}") from None
 
 
 def _canonical(name: str, data: bytes) -> bytes:

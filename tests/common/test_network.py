@@ -1,11 +1,13 @@
 """From a `layers` block to a Keras model, the faster twins of layers, and the model's file."""
 
+import io
 import json
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
+import h5py
 import keras
 import numpy as np
 import pytest
@@ -134,12 +136,16 @@ def test_a_new_stack_of_layers_needs_no_code():
         ),
         ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
         ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
+        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers[1].Dense"),
+        (["MelSpectrogram", *END], "layers"),
+        ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
     ],
 )
 def test_a_layer_that_keras_refuses_is_named(layers, key, fast):
     with pytest.raises(UserError) as error:
         network.build("v", block(*layers), (28, 28, 1), 10, fast=fast)
-    assert str(error.value).startswith(f"params.yaml: models.v.{key}: Keras refuses it: ")
+    refuses = "Keras cannot compute it" if key == "layers" else "Keras refuses it"
+    assert str(error.value).startswith(f"params.yaml: models.v.{key}: {refuses}: ")
     assert len(str(error.value).splitlines()) == 1
 
 
@@ -226,32 +232,136 @@ def test_a_failed_save_leaves_the_old_file(saved, tmp_path):
     assert list(tmp_path.iterdir()) == [path]
 
 
-def rewrite_config(source: Path, target: Path, **arguments: object) -> None:
-    """A copy of a .keras file, whose last layer has other arguments."""
-    with zipfile.ZipFile(source) as old, zipfile.ZipFile(target, "w") as new:
-        for name in old.namelist():
-            data = old.read(name)
-            if name == "config.json":
-                config = json.loads(data)
-                config["config"]["layers"][-1]["config"] |= arguments
-                data = json.dumps(config).encode()
-            new.writestr(name, data)
+def rewritten(source: Path, target: Path, layer: dict | None = None, **parts: bytes | None) -> None:
+    """A copy of a .keras file with another last layer, and with other parts, all compressed."""
+    with zipfile.ZipFile(source) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    if layer:
+        config = json.loads(content["config.json"])
+        config["config"]["layers"][-1] |= layer
+        content["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in (content | {name.replace("__", "."): data for name, data in parts.items()}).items():
+            if data is not None:
+                new.writestr(name, data, zipfile.ZIP_DEFLATED if len(data) > 10**8 else zipfile.ZIP_STORED)
 
 
-def test_a_file_with_code_is_refused_and_its_code_does_not_run(saved, tmp_path):
-    marker = str(tmp_path / "ran")
-    layer = keras.layers.Lambda(lambda x: (open(marker, "w").close(), x)[1], output_shape=(2,))  # noqa: SIM115
-    lambda_file = tmp_path / "lambda.keras"
-    keras.Sequential([keras.Input((2,)), layer]).save(lambda_file)
-    Path(marker).unlink(missing_ok=True)  # the code ran when the model was made
-    foreign_file = tmp_path / "foreign.keras"
+def weights(change) -> bytes:
+    """A file of weights for a model of one layer `dense`, whose kernel `change(group)` makes."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        change(group)
+        group["1"] = np.zeros(3, "f4")  # the bias
+    return buffer.getvalue()
+
+
+class Trap:
+    """Creates the file `name` when it is unpickled."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.name),)
+
+
+def pickled(marker: str) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"layers/dense": np.array(Trap(marker))})
+    return buffer.getvalue()
+
+
+def hostile_models(folder: Path) -> dict[str, Path]:
+    """Files that would run code (which makes the file `ran`), read other files, or take the memory."""
+    marker, plain = str(folder / "ran"), folder / "plain.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="dense")]).save(plain)
+    harm = lambda x: (open(marker, "w").close(), x)[1]  # noqa: E731, SIM115
     call = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
-    rewrite_config(saved[1], foreign_file, activation=call)
-    for path in (lambda_file, foreign_file):
-        with pytest.raises(UserError) as error:
-            network.load(path)
-        assert str(error.value).startswith(f"{path}: Keras cannot load it: ")
-    assert not Path(marker).exists()
+    config = {"name": "dense", "units": 3}
+    lookup = {"vocabulary": "/etc/passwd", "name": "lookup"}
+    layers = {
+        "a Lambda layer": keras.saving.serialize_keras_object(keras.layers.Lambda(harm)),
+        "a lambda as activation": {"config": config | {"activation": keras.saving.serialize_keras_object(harm)}},
+        "a function of os": {"config": config | {"activation": call}},
+        "a foreign class": {"module": "subprocess", "class_name": "Popen", "config": {"args": ["touch", marker]}},
+        "a SavedModel": {"class_name": "TFSMLayer", "config": {"filepath": str(folder)}},
+        "a vocabulary file": {"class_name": "StringLookup", "config": lookup},
+        "a layer of terabytes": {"config": config | {"units": 10**12}},
+    }
+    parts = {
+        "a config of 1 GB": {"config__json": b" " * 10**9},
+        "a config 100,000 deep": {"config__json": b"[" * 10**5},
+        "pickled weights": {"model__weights__h5": None, "model__weights__npz": pickled(marker)},
+        "weights of 1 TB": {"model__weights__h5": weights(lambda g: g.create_dataset("0", (10**6, 250_000), "f4", chunks=(9, 9)))},
+        "weights in another file": {
+            "model__weights__h5": weights(lambda g: g.create_dataset("0", (4, 3), "f4", external=[("/etc/passwd", 0, 48)]))
+        },
+        "a link to another file": {
+            "model__weights__h5": weights(lambda g: g.__setitem__("0", h5py.ExternalLink("/etc/passwd", "/x")))
+        },
+    }  # fmt: skip
+    made = {name: folder / f"{name}.keras" for name in (*layers, *parts)}
+    for name in layers:
+        rewritten(plain, made[name], layers[name])
+    for name in parts:
+        rewritten(plain, made[name], **parts[name])
+    return made
+
+
+LOAD_ALL = """
+import resource, sys
+import stages
+from stages.common import network, runtime
+from stages.common.cli import UserError
+runtime.set_up(seed=0, threads=1)
+network.load(sys.argv[1])
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, -1))
+for path in sys.argv[2:]:
+    try:
+        network.load(path)
+        print("loaded")
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile_answers(tmp_path_factory) -> dict[str, str]:
+    """What each hostile model ends in, when all are loaded by one process that may take no more than 500 MB."""
+    folder = tmp_path_factory.mktemp("hostile")
+    models = hostile_models(folder)
+    command = [sys.executable, "-c", LOAD_ALL, folder / "plain.keras", *models.values()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = dict(zip(models, done.stdout.splitlines(), strict=True))
+    for name, path in models.items():
+        assert answers[name].startswith(f"{path}: Keras cannot load it: "), (name, answers[name])
+    return answers | {"ran": (folder / "ran").exists()}
+
+
+@pytest.mark.parametrize(
+    ("name", "reason"),
+    {
+        "a Lambda layer": "Requested the deserialization of a `Lambda` layer",
+        "a lambda as activation": "Requested the deserialization of a Python lambda",
+        "a function of os": "Could not locate function 'system'",
+        "a foreign class": "Could not locate class 'Popen'",
+        "a SavedModel": "Requested the deserialization of a `TFSMLayer`",
+        "a vocabulary file": "Requested the loading of a vocabulary file outside",
+        "a layer of terabytes": "OOM when allocating",
+        "a config of 1 GB": "its parts are larger than the file",
+        "a config 100,000 deep": "maximum recursion depth exceeded",
+        "pickled weights": "Object arrays cannot be loaded when allow_pickle=False",
+        "weights of 1 TB": "Not allowed: H5 dataset",
+        "weights in another file": "Not allowed: H5 file with external Dataset",
+        "a link to another file": "Not allowed: H5 file with ExternalLink",
+    }.items(),
+)
+def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name, reason):
+    assert reason in hostile_answers[name]
+    assert not hostile_answers["ran"]
 
 
 @pytest.mark.parametrize(
@@ -271,7 +381,7 @@ def test_a_damaged_file_is_named(saved, tmp_path, damage):
     with pytest.raises(UserError) as error:
         network.load(path)
     assert str(error.value).startswith(f"{path}: Keras cannot load it: ")
-    assert str(error.value).endswith("; delete it and run `dvc repro`")
+    assert str(error.value).endswith("; run `make check-cache`, delete it and run `dvc repro`")
 
 
 def test_a_missing_file_is_named(tmp_path):
