@@ -50,12 +50,12 @@ def _top(probabilities: np.ndarray, classes: list[tuple[str, str]], top_k: int) 
     ]
 
 
-def load_labels(path: Path) -> dict[str, set[str]]:
-    """The class ids that count as right for a labelled picture, by the SHA-256 of its file."""
+def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
+    """The labelled pictures by name: the SHA-256 of the file, and the class ids that count as right."""
     try:
         entries = json.loads(path.read_bytes())
-        return {entry["sha256"]: set(entry["class_ids"]) for entry in entries.values()}
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return {name: (entry["sha256"], set(entry["class_ids"])) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
 
 
@@ -80,7 +80,8 @@ def infer(
     Raises:
         UserError: when the folder is missing or has no picture, or weights or labels are damaged.
     """
-    right = load_labels(labels)
+    labelled = load_labels(labels)
+    right = dict(labelled.values())
     entries, ranks = [], []
     results = classify_folder(
         folder, weights, inference.backend, max(inference.top_k, 3), inference.batch_size, threads
@@ -95,6 +96,8 @@ def infer(
         class_ids = right.get(sha256(path))
         if class_ids:
             ranks.append(next((rank for rank, guess in enumerate(result[:3]) if guess["class_id"] in class_ids), 3))
+        elif path.name in labelled:
+            cli.warn(f"{name!r}: not the bytes of the labelled picture of this name, so it does not count as labelled")
     write_json(predictions, entries)
     write_json(
         metrics,

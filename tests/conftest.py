@@ -1,11 +1,15 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
+import resource
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages.common import mnist
@@ -17,6 +21,23 @@ ROOT = Path(__file__).resolve().parents[1]
 
 # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The same examples in every run; `pytest --hypothesis-profile=random` draws others.
+settings.register_profile("random", deadline=None, database=None)
+settings.register_profile("fixed", settings.get_profile("random"), derandomize=True)
+settings.load_profile("fixed")
+
+
+@contextmanager
+def little_memory(more: int) -> Iterator[None]:
+    """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised."""
+    limits = resource.getrlimit(resource.RLIMIT_AS)
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
 @pytest.fixture(scope="session")

@@ -171,7 +171,7 @@ def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, s
                 assert sum(guess["probability"] for guess in guesses) == pytest.approx(1, abs=0.01)
 
 
-def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tmp_path):
+def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tmp_path, capsys):
     folder = tmp_path / "pictures"
     (folder / "below").mkdir(parents=True)
     shutil.copy(samples / "chelsea.png", folder / "renamed")  # tiger cat: right at once
@@ -184,6 +184,7 @@ def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tm
         "below/b.jpg", "c.jpg", "flower.jpg", "motorcycle_left.png", "renamed"
     ]  # fmt: skip
     assert metrics == {"images": 5, "errors": 1, "labelled": 3, "top1_accuracy": 0.333333, "top3_accuracy": 0.666667}
+    assert "warning: 'motorcycle_left.png': not the bytes of the labelled picture" in capsys.readouterr().err
 
 
 def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(classify, samples, tmp_path, capsys):
@@ -249,7 +250,7 @@ def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_p
 
 def test_damaged_labels_are_named(resnet50_folder, samples, tmp_path):
     labels = tmp_path / "labels.json"
-    for text in ("<html>", "[]", '{"a.png": {"sha256": "0"}}', '{"a.png": 1}'):
+    for text in ("<html>", "[]", "[" * 100_000, '{"a.png": {"sha256": "0"}}', '{"a.png": 1}'):
         labels.write_text(text)
         with pytest.raises(UserError, match=r"labels\.json: not a file of labels: .*; delete it and run `dvc repro`"):
             infer(samples, resnet50_folder, labels, tmp_path / "m", tmp_path / "p", SMALL, 2)

@@ -69,7 +69,7 @@ class Strict(BaseModel):
 
 
 def _web_address(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not urlsplit(url).hostname:
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not urlsplit(url).hostname or urlsplit(url).port == 0:
         raise ValueError("must be an http:// or https:// address")
     return url
 
@@ -210,7 +210,8 @@ def _in_mirror(mirror: str, name: str) -> File | Path:
     try:
         return File(url=f"{mirror.rstrip('/')}/{quote(name)}")
     except ValidationError:
-        raise cli.UserError(f"the mirror {mirror!r} is neither a folder nor an http:// or https:// address") from None
+        place = re.sub(r"//.*@|[?#].*", "//", mirror)  # without passwords, which may be what makes it no address
+        raise cli.UserError(f"the mirror {place!r} is neither a folder nor an http:// or https:// address") from None
 
 
 def shown(url: str) -> str:

@@ -22,7 +22,7 @@ def load_classes(folder: Path | str) -> list[tuple[str, str]]:
     try:
         index = json.loads(path.read_bytes())
         return [(index[str(number)][0], index[str(number)][1]) for number in range(CLASSES)]
-    except (ValueError, KeyError, IndexError, TypeError) as error:
+    except (ValueError, LookupError, TypeError, RecursionError) as error:
         raise UserError(f"{path}: not ImageNet's class index: {error!r}; delete it and run `dvc repro`") from None
 
 

@@ -91,7 +91,7 @@ def peak_of(function, *arguments) -> int:
         tracemalloc.stop()
 
 
-@settings(max_examples=100, deadline=None, database=None)
+@settings(max_examples=100)
 @given(st.binary(max_size=40) | st.lists(st.integers(0, 2**32 - 1), min_size=3, max_size=3))
 def test_a_header_that_promises_gigabytes_costs_no_memory(tmp_path_factory, content):
     """Random bytes, and a header that is right but for the lengths of its axes."""
@@ -174,7 +174,7 @@ def test_an_array_that_promises_gigabytes_costs_no_memory(prepared):
     assert peak_of(mnist.load, prepared, "train") < 3_000_000  # the images have 1.9 MB
 
 
-@settings(max_examples=200, deadline=None, database=None)
+@settings(max_examples=200)
 @given(st.lists(st.tuples(st.integers(0, 127), st.integers(0, 255)), max_size=4), st.integers(0, 740))
 def test_a_damaged_array_is_read_or_refused_with_a_message(tmp_path_factory, changes, length):
     """Random bytes in the header, a random end of the file: never an error of another kind."""

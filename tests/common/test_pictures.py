@@ -21,6 +21,7 @@ from PIL import Image
 from stages.common import files, pictures
 from stages.common.cli import UserError
 from stages.common.pictures import PictureError, list_pictures, load_batches, picture_name, read_picture
+from tests.conftest import little_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as pictures.py does, which pytest undoes
 
@@ -316,7 +317,7 @@ def test_an_animation_is_read_no_further_than_its_first_frame(tmp_path):
     assert difference(read(tmp_path, one[:-1] + b",endless" * 100_000), GREY) == 0
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(data=st.data())
 def test_any_damage_gives_a_picture_or_a_reason(tmp_path_factory, data):
     content = bytearray(FORMATS[data.draw(st.sampled_from(sorted(FORMATS)))][0])
@@ -339,7 +340,7 @@ MAGIC = [
 ]
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=300))
 def test_any_bytes_give_a_picture_or_a_reason(tmp_path_factory, magic, rest):
     read_or_refuse(tmp_path_factory.getbasetemp(), magic + rest)
@@ -347,7 +348,8 @@ def test_any_bytes_give_a_picture_or_a_reason(tmp_path_factory, magic, rest):
 
 def read_or_refuse(folder: Path, content: bytes) -> None:
     try:
-        image = read(folder, content, "fuzz")
+        with little_memory(1_000_000_000):
+            image = read(folder, content, "fuzz")
     except PictureError as error:
         assert str(error)
         assert "0x" not in str(error)

@@ -79,11 +79,12 @@ def test_damaged_weights_are_named(damage, backend, resnet50_folder, tmp_path):
         lambda data: HTML,
         lambda data: b"",
         lambda data: b"[]",
+        lambda data: b"[" * 100_000,
         lambda data: b"\xff" + data,
         lambda data: json.dumps(dict(list(json.loads(data).items())[:999])).encode(),
         lambda data: json.dumps({number: [] for number in range(1000)}).encode(),
     ],
-    ids=["one byte cut", "HTML", "empty", "a list", "no UTF-8", "999 classes", "no names"],
+    ids=["one byte cut", "HTML", "empty", "a list", "100,000 lists", "no UTF-8", "999 classes", "no names"],
 )
 def test_a_damaged_class_index_is_named(damage, resnet50_folder, tmp_path):
     path = tmp_path / resnet50.CLASS_INDEX
