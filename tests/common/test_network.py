@@ -341,26 +341,26 @@ def hostile_answers(tmp_path_factory) -> dict[str, str]:
     return answers | {"ran": (folder / "ran").exists()}
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"),
-    {
-        "a Lambda layer": "Requested the deserialization of a `Lambda` layer",
-        "a lambda as activation": "Requested the deserialization of a Python lambda",
-        "a function of os": "Could not locate function 'system'",
-        "a foreign class": "Could not locate class 'Popen'",
-        "a SavedModel": "Requested the deserialization of a `TFSMLayer`",
-        "a vocabulary file": "Requested the loading of a vocabulary file outside",
-        "a layer of terabytes": "OOM when allocating",
-        "a config of 1 GB": "its parts are larger than the file",
-        "a config 100,000 deep": "maximum recursion depth exceeded",
-        "pickled weights": "Object arrays cannot be loaded when allow_pickle=False",
-        "weights of 1 TB": "Not allowed: H5 dataset",
-        "weights in another file": "Not allowed: H5 file with external Dataset",
-        "a link to another file": "Not allowed: H5 file with ExternalLink",
-    }.items(),
-)
-def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name, reason):
-    assert reason in hostile_answers[name]
+HOSTILE = {  # the model, and how the reason begins
+    "a Lambda layer": "Requested the deserialization of a `Lambda` layer",
+    "a lambda as activation": "Requested the deserialization of a Python lambda",
+    "a function of os": "Could not locate function 'system'",
+    "a foreign class": "Could not locate class 'Popen'",
+    "a SavedModel": "Requested the deserialization of a `TFSMLayer`",
+    "a vocabulary file": "Requested the loading of a vocabulary file outside",
+    "a layer of terabytes": "OOM when allocating",
+    "a config of 1 GB": "its parts are larger than the file",
+    "a config 100,000 deep": "maximum recursion depth exceeded",
+    "pickled weights": "Object arrays cannot be loaded when allow_pickle=False",
+    "weights of 1 TB": "Not allowed: H5 dataset",
+    "weights in another file": "Not allowed: H5 file with external Dataset",
+    "a link to another file": "Not allowed: H5 file with ExternalLink",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name):
+    assert f": Keras cannot load it: {HOSTILE[name]}" in hostile_answers[name]
     assert not hostile_answers["ran"]
 
 

@@ -107,7 +107,7 @@ def test_every_format_shows_the_picture(tmp_path, name):
     assert difference(read(tmp_path, content), expected) <= allowed
 
 
-def test_the_name_does_not_matter(tmp_path):
+def test_a_wrong_extension_does_not_matter(tmp_path):
     assert difference(read(tmp_path, FORMATS["png"][0], "photo.jpg"), RGB) == 0
 
 
@@ -300,6 +300,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
         (encoded(PHOTO, "PPM"), "no picture that can be read (BMP, GIF, JPEG, PNG, TIFF or WebP)"),
         (FORMATS["png"][0][:5000], "damaged or cut short"),
     ],
+    ids=["zero bytes", "one byte", "a web page", "the start of a JPEG", "EPS", "PPM", "half a PNG"],
 )
 def test_other_files_are_refused_with_a_reason(tmp_path, content, reason):
     with pytest.raises(PictureError) as error:
@@ -312,7 +313,7 @@ def test_scans_of_a_preview_or_a_film_in_the_file_do_not_count(tmp_path):
     assert difference(read(tmp_path, content), RGB) < 4
 
 
-def test_an_animation_is_read_no_further_than_its_first_frame(tmp_path):
+def test_an_endless_animation_is_read_no_further_than_its_first_frame(tmp_path):
     one = encoded(PHOTO.convert("L"), "GIF")
     assert difference(read(tmp_path, one[:-1] + b",endless" * 100_000), GREY) == 0
 
@@ -386,7 +387,7 @@ HARD_NAMES = [
 ]
 
 
-def test_names_of_every_kind_are_read_and_named(tmp_path):
+def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path):
     for name in HARD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(FORMATS["png"][0])
     paths = list_pictures(tmp_path)
@@ -409,7 +410,7 @@ def test_a_folder_without_pictures_is_an_error(tmp_path, name, problem):
         list_pictures(tmp_path / name)
 
 
-def test_links_and_special_files_are_listed_and_refused(tmp_path, monkeypatch):
+def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_path, monkeypatch):
     outside, folder = tmp_path / "outside", tmp_path / "pictures"
     (outside / "deep").mkdir(parents=True)
     folder.mkdir()
