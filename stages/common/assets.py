@@ -69,7 +69,8 @@ class Strict(BaseModel):
 
 
 def _web_address(url: str) -> str:
-    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not urlsplit(url).hostname or urlsplit(url).port == 0:
+    parts = urlsplit(url)
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not parts.hostname or parts.port == 0:  # or no number
         raise ValueError("must be an http:// or https:// address")
     return url
 

@@ -108,7 +108,7 @@ def build(
         except Exception as error:
             raise UserError(f"params.yaml: {key}: Keras refuses it: {_reason(error)}") from None
     try:
-        network(tf.zeros((1, *input_shape)))  # some layers (MelSpectrogram) give another shape than they announce
+        network(tf.zeros((1, *input_shape)), training=False)  # MelSpectrogram gives another shape than it announces
     except Exception as error:
         raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {_reason(error)}") from None
     if network.output_shape != (None, classes):
