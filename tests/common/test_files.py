@@ -12,15 +12,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.common.cli import UserError
 from stages.common.files import (
     atomic_file,
     atomic_folder,
+    check_sum,
     rounded,
     sha256,
     write_array,
     write_bytes,
     write_csv,
     write_json,
+    write_sums,
 )
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -241,3 +244,16 @@ def test_numbers_are_rounded_to_six_decimals():
 def test_the_hash_is_that_of_the_content(tmp_path):
     write_bytes(tmp_path / "a", b"abc")
     assert sha256(tmp_path / "a") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_file_is_held_to_the_list_of_sums_beside_it_where_there_is_one(tmp_path):
+    for name in ("a", "b b"):
+        write_bytes(tmp_path / name, name.encode())
+        check_sum(tmp_path / name)
+    write_sums(tmp_path, {"b b": sha256(tmp_path / "b b")})
+    check_sum(tmp_path / "b b")
+    subprocess.run(["sha256sum", "--check", "--status", "SHA256SUMS"], cwd=tmp_path, check=True)
+    write_bytes(tmp_path / "b b", b"c")
+    for name in ("a", "b b"):  # not in the list, and another content
+        with pytest.raises(UserError, match=f"/{name}: damaged, or not the file .*SHA256SUMS; run `make check-cache`"):
+            check_sum(tmp_path / name)
