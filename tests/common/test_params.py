@@ -3,6 +3,7 @@
 import os
 import re
 import resource
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -272,3 +273,13 @@ def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+def test_make_repro_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
+    """DVC itself reads params.yaml without limits and would not come to an end."""
+    commands = subprocess.check_output(["make", "--dry-run", "repro"], cwd=ROOT, text=True)
+    assert 0 < commands.index("python -m stages.common.params params.yaml") < commands.index("dvc repro")
+    (tmp_path / "bomb.yaml").write_text(BOMB)
+    done = stage("common.params", tmp_path / "bomb.yaml", timeout=60)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {tmp_path / 'bomb.yaml'}: not valid YAML: line ")
