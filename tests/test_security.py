@@ -41,7 +41,7 @@ def test_every_install_asks_for_hashes():
     assert [line.partition(" ")[0] for line in installs] == ["PIP"]
     assert "--require-hashes" in installs[0]
     for script in [path for path in tracked() if path.parts[len(ROOT.parts)] in (".ci", ".github", "Dockerfile")]:
-        for line in re.findall(r".*\b(?:pip|uv|npm|npx|curl|wget)\b.*", script.read_text()):
+        for line in re.findall(r".*\b(?:pip install|uv pip|npm install|npm ci|npx|curl|wget)\b.*", script.read_text()):
             assert "--require-hashes" in line or line.strip().startswith("#"), f"{script}: {line}"
 
 
