@@ -4,69 +4,15 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
+from tests.project import Project
 
-BIN = Path(sys.executable).parent
 ORIGINAL = {"LR": "optimizer: {name: SGD, learning_rate: 0.1}"}
-
-
-class Project:
-    """A copy of this project as it stands in the working tree, committed to a new Git repository."""
-
-    def __init__(self, folder: Path, home: Path):
-        self.folder = folder
-        self.environment = {
-            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
-            "HOME": str(home),
-            "GIT_CONFIG_GLOBAL": os.devnull,
-            "GIT_AUTHOR_NAME": "Test",
-            "GIT_AUTHOR_EMAIL": "test@example.org",
-            "GIT_COMMITTER_NAME": "Test",
-            "GIT_COMMITTER_EMAIL": "test@example.org",
-            "PYTHONPATH": str(ROOT / "tests/audit"),
-        }
-        listed = subprocess.check_output(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
-        )
-        for name in filter(None, listed.decode().split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-        self.run("git", "init", "-q", "-b", "main")
-        self.commit("start")
-
-    def run(self, *command: str, status: int = 0, **environment: str) -> str:
-        """Run a command in the project and return what it printed; fail unless it exits with `status`."""
-        done = subprocess.run(
-            command,
-            cwd=self.folder,
-            env=self.environment | environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        assert done.returncode == status, done.stdout
-        return done.stdout
-
-    def commit(self, message: str) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", message)
-
-    def edit(self, name: str, old: str, new: str) -> None:
-        path = self.folder / name
-        text = path.read_text()
-        assert text.count(old) == 1, f"{name} has {text.count(old)} of {old!r}"
-        path.write_text(text.replace(old, new))
-
-    def stages_run(self, output: str) -> list[str]:
-        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,108 @@
+"""A copy of the whole project in a Git and DVC repository of its own, for tests of the pipeline."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from ruamel.yaml import YAML
+
+from tests.conftest import ROOT
+
+BIN = Path(sys.executable).parent
+SMALL = """
+mlp:
+  layers:
+    - Flatten
+    - Dense: {units: 10, activation: softmax}
+  optimizer: {name: SGD, learning_rate: 0.1}
+  epochs: 1
+cnn:
+  layers:
+    - Conv2D: {filters: 4, kernel_size: 5, strides: 3, activation: relu}
+    - Flatten
+    - Dense: {units: 10, activation: softmax}
+  optimizer: {name: SGD, learning_rate: 0.05}
+  batch_size: 128
+  epochs: 2
+  validation_split: 0.1
+"""
+
+
+class Project:
+    """A copy of this project as it stands in the working tree, committed to a new Git repository."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder = folder
+        self.environment = {
+            "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "GIT_CONFIG_GLOBAL": os.devnull,
+            "GIT_AUTHOR_NAME": "Test",
+            "GIT_AUTHOR_EMAIL": "test@example.org",
+            "GIT_COMMITTER_NAME": "Test",
+            "GIT_COMMITTER_EMAIL": "test@example.org",
+            "PYTHONPATH": str(ROOT / "tests/audit"),
+        }
+        listed = subprocess.check_output(
+            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
+        )
+        for name in filter(None, listed.decode().split("\0")):
+            if (ROOT / name).is_file():
+                (folder / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, folder / name)
+        self.run("git", "init", "-q", "-b", "main")
+        self.commit("start")
+
+    def run(self, *command: str, status: int = 0, **environment: str) -> str:
+        """Run a command in the project and return what it printed; fail unless it exits with `status`."""
+        done = subprocess.run(
+            command,
+            cwd=self.folder,
+            env=self.environment | environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        assert done.returncode == status, done.stdout
+        return done.stdout
+
+    def commit(self, message: str) -> None:
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", message)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        path = self.folder / name
+        text = path.read_text()
+        assert text.count(old) == 1, f"{name} has {text.count(old)} of {old!r}"
+        path.write_text(text.replace(old, new))
+
+    def stages_run(self, output: str) -> list[str]:
+        return [line.split("'")[1] for line in output.splitlines() if line.startswith("Running stage")]
+
+    def shrink(self) -> None:
+        """Leave two small versions, nothing recorded, and the outside files where the download stage looks first."""
+        yaml = YAML()
+        params = yaml.load(self.folder / "params.yaml")
+        params["models"] = yaml.load(SMALL)
+        yaml.dump(params, self.folder / "params.yaml")
+        shutil.rmtree(self.folder / "metrics")
+        (self.folder / "dvc.lock").unlink()
+        shutil.copytree(ROOT / ".dvc/tmp/assets", self.folder / ".dvc/tmp/assets", copy_function=os.link)
+
+    def make(self, *arguments: str, status: int = 0, **environment: str) -> str:
+        """Run a make target with the Python that runs the tests, without building it another environment."""
+        venv = self.folder / ".venv"
+        if not venv.exists():
+            venv.symlink_to(sys.prefix)
+        return self.run("make", "--old-file=setup", *arguments, status=status, **environment)
+
+    def clone(self, folder: Path, cache: bool = False) -> "Project":
+        """A clone, as a colleague makes it: what Git holds, and nothing of the cache unless it is shared."""
+        self.run("git", "clone", "-q", str(self.folder), str(folder))
+        made = object.__new__(Project)
+        made.folder, made.environment = folder, self.environment
+        if cache:
+            made.run("dvc", "cache", "dir", "-q", "--local", str(self.folder / ".dvc/cache"))
+        return made
