@@ -1,9 +1,13 @@
 # Every command of the project. `make repro` and `make test` need python3 (3.11 to 3.13), git and make.
 PYTHON ?= python3
 EXTRAS ?=
+BASE ?= main
+NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
+FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 .PHONY: repro test setup lint lock verify readme replicates bench
+.PHONY: gate report experiments ci-repro ci-recorded
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
@@ -15,6 +19,23 @@ replicates: setup       ## train every version with several seeds
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
+
+gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
+	@.venv/bin/python -m tools.gate --base $(BASE)
+
+report: setup           ## what differs from BASE: FORMAT=html (the page), text (for a terminal) or markdown (for a pull request)
+	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT) $(PICTURES))
+
+experiments: setup      ## table of the experiments: what was changed, and the metrics
+	.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
+
+ci-repro: setup         ## fetch what a remote or the run-cache has, and run the other stages
+	.venv/bin/python -m stages.common.params params.yaml
+	.venv/bin/dvc repro --pull
+
+ci-recorded: setup      ## fail if dvc.lock and metrics/ in Git are not what the pipeline gives
+	@changed=$$(git status --porcelain -- dvc.lock metrics); test -z "$$changed" || \
+		{ echo "error: commit what \`dvc repro\` gives; not in Git as it is here:"; echo "$$changed"; exit 1; } >&2
 
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme

@@ -76,6 +76,18 @@ def digits(raw_mnist) -> mnist.Digits:
     return mnist.Digits(normalise(images)[..., None], labels)
 
 
+@pytest.fixture(scope="session")
+def small_project(downloaded, tmp_path_factory):
+    """The project with two small versions trained for an epoch, run from nothing and committed; clone it, or put it back."""
+    from tests.project import Project
+
+    made = Project(tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("home"))
+    made.shrink()
+    made.run("dvc", "repro")
+    made.commit("small")
+    return made
+
+
 @pytest.fixture
 def stage():
     """Run a stage's module in a fresh process, as DVC does: `stage("prepare", "--raw", ...)` -> CompletedProcess."""

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from benchmarks.report import table as markdown_table
 from stages.common import cli
 from stages.common.cli import UserError
 from stages.common.yamls import load_yaml
@@ -35,12 +36,13 @@ def load_rules(path: Path) -> dict[str, dict]:
     return rules
 
 
-def diff(base: str) -> dict[str, dict[str, dict]]:
-    """DVC's own comparison of all metrics of `base` with the workspace: {file: {metric: {old, new, diff}}}."""
-    command = [sys.executable, "-m", "dvc", "metrics", "diff", "--all", "--json", base]
-    done = subprocess.run(command, capture_output=True, text=True)
+def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
+    """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", what, "diff", *options, "--json", base], capture_output=True, text=True
+    )
     if done.returncode:
-        raise UserError(f"dvc metrics diff {base}: {done.stderr.strip().removeprefix('ERROR: ')}")
+        raise UserError(f"dvc {what} diff {base}: {done.stderr.strip().removeprefix('ERROR: ')}")
     return json.loads(done.stdout)
 
 
@@ -58,9 +60,9 @@ def verdict(old: float | None, new: float | None, better: str, tolerance: float)
     """One of: new, missing, not a number, same, better, within tolerance, worse."""
     if new is None:
         return "missing"
-    if not math.isfinite(new):
+    if not _finite(new):
         return "not a number"
-    if old is None or not math.isfinite(old):
+    if not _finite(old):
         return "new"
     if new == old:
         return "same"
@@ -78,21 +80,28 @@ def judge(changes: dict[str, dict[str, dict]], rules: dict[str, dict]) -> list[t
         for metric, values in sorted(metrics.items()):
             old, new = values.get("old"), values.get("new")
             told = verdict(old, new, **rule_for(rules, version, metric))
-            change = f"{new - old:+.6g}" if None not in (old, new) else ""
+            change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
             rows.append((f"{version}.{metric}", _shown(old), _shown(new), change, told))
     return rows
 
 
-def _shown(value: float | None) -> str:
-    return "" if value is None else f"{value:.6g}"
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
 
 def table(rows: list[tuple[str, str, str, str, str]]) -> str:
     """The rows as a Markdown table; what fails the gate is bold."""
-    lines = ["| metric | base | now | change | verdict |", "|---|---:|---:|---:|---|"]
-    for *cells, told in rows:
-        lines.append(f"| {' | '.join(cells)} | {f'**{told}**' if told in FAILED else told} |")
-    return "\n".join(lines) + "\n"
+    rows = [(*cells, f"**{told}**" if told in FAILED else told) for *cells, told in rows]
+    return "\n".join(markdown_table(["metric", "base", "now", "change", "verdict"], *rows)) + "\n"
+
+
+def failed(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
+    """The metrics that shut the gate."""
+    return [metric for metric, *_, told in rows if told in FAILED]
 
 
 def main() -> None:
@@ -101,11 +110,12 @@ def main() -> None:
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
     arguments = parser.parse_args()
-    rows = judge(diff(arguments.base), load_rules(arguments.rules))
+    rows = judge(diff("metrics", arguments.base, "--all"), load_rules(arguments.rules))
     print(table(rows), end="")
-    failed = [metric for metric, *_, told in rows if told in FAILED]
-    if failed or not rows:
-        raise UserError(f"the gate is shut: {', '.join(failed) or 'there are no metrics'}; see the verdicts above")
+    if failed(rows) or not rows:
+        raise UserError(
+            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the verdicts above"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,103 @@
+"""A branch against main, in a clone that holds what Git holds and no cache: differences, gate and report."""
+
+import json
+
+import pytest
+
+from tests.project import Project
+
+WORSE = "learning_rate: 0.005"
+
+
+@pytest.fixture(scope="module")
+def branch(small_project, tmp_path_factory) -> Project:
+    """A bare clone on the branch `slow`, where `cnn` was trained with another learning rate."""
+    folder = tmp_path_factory.mktemp("branches")
+    author = small_project.clone(folder / "author", cache=True)
+    author.run("git", "checkout", "-qb", "slow")
+    author.edit("params.yaml", "learning_rate: 0.05", WORSE)
+    author.ran = author.stages_run(author.run("dvc", "repro"))
+    author.commit("slower")
+    bare = author.clone(folder / "bare")
+    assert not (bare.folder / ".dvc/cache").exists()
+    bare.run("git", "fetch", "-q", str(small_project.folder), "main:main")
+    bare.ran = author.ran
+    return bare
+
+
+@pytest.fixture
+def restored(branch) -> Project:
+    """The branch, put back after the test."""
+    yield branch
+    branch.run("git", "checkout", "-q", ".")
+
+
+def test_dvc_shows_what_differs_without_a_cache(branch):
+    assert branch.ran == ["train@cnn", "evaluate@cnn", "plots"]
+    metrics = json.loads(branch.run("dvc", "metrics", "diff", "main", "--json"))
+    assert list(metrics) == ["metrics/cnn.json"]
+    assert set(metrics["metrics/cnn.json"]) == {"accuracy", "loss"}
+    params = json.loads(branch.run("dvc", "params", "diff", "main", "--json"))["params.yaml"]
+    (rate,) = params.items()
+    assert rate[0] == "models.cnn.optimizer.learning_rate"
+    assert (rate[1]["old"], rate[1]["new"]) == (0.05, 0.005)
+    plots = json.loads(branch.run("dvc", "plots", "diff", "main", "--json"))["data"]
+    (curves,) = (blocks for name, blocks in plots.items() if "metrics/history" in name)
+    assert {revision for block in curves for revision in block["revisions"]} == {"main", "workspace"}
+    branch.run("dvc", "plots", "diff", "main")
+    page = (branch.folder / "dvc_plots/index.html").read_text()
+    assert "metrics/history" in page and "learning_curves.png" in page
+    assert branch.run("git", "status", "--porcelain") == ""
+
+
+def test_the_gate_is_as_wide_as_its_tolerance(restored):
+    shut = restored.make("gate", "BASE=main", status=2)
+    rows = {line.split(" | ")[0]: line.split(" | ")[-1] for line in shut.splitlines() if line.startswith("| ")}
+    assert rows["| cnn.accuracy"] == rows["| cnn.loss"] == "**worse** |"
+    assert {told for metric, told in rows.items() if metric.startswith(("| mlp", "| resnet50"))} == {"same |"}
+    assert "error: the gate is shut: cnn.accuracy, cnn.loss; see the verdicts above" in shut
+    restored.edit("gate.yaml", "cnn.accuracy: {tolerance: 0.013}", "cnn.accuracy: {tolerance: 0.9}")
+    restored.edit("gate.yaml", "cnn.loss: {tolerance: 0.04}", "cnn.loss: {tolerance: 3}")
+    assert "within tolerance" in restored.make("gate", "BASE=main")
+
+
+def test_the_gate_is_shut_where_a_metric_is_missing(restored):
+    (restored.folder / "metrics/mlp.json").unlink()
+    output = restored.make("gate", "BASE=main", status=2)
+    assert "| **missing** |" in output
+    assert "mlp.accuracy, mlp.loss" in output
+    assert "**shut**: cnn.accuracy, cnn.loss, mlp.accuracy, mlp.loss" in restored.make(
+        "report", "FORMAT=markdown", "BASE=main"
+    )
+
+
+def test_the_report_names_all_that_differs(branch):
+    links = "--base-url=https://example.org/1/{path} --now-url=https://example.org/2/{path}?raw=true"
+    page = branch.make("report", "FORMAT=markdown", "BASE=main", f"PICTURES={links}")
+    accuracy = json.loads((branch.folder / "metrics/cnn.json").read_text())["accuracy"]
+    assert f"| `cnn` | {accuracy} | " in page
+    assert "**shut**: cnn.accuracy, cnn.loss" in page
+    assert "| models.cnn.optimizer.learning_rate | `0.05` | `0.005` |" in page
+    name = "metrics/plots/confusion_cnn.png"
+    pair = f"![base](https://example.org/1/{name}) | ![now](https://example.org/2/{name}?raw=true)"
+    assert f"| `confusion_cnn.png` | {pair} |" in page
+    assert "confusion_mlp.png" not in page
+
+
+def test_the_report_reads_well_on_a_terminal(branch):
+    page = branch.make("report", "FORMAT=text", "BASE=main")
+    assert "|---" not in page and "**" not in page
+    for expected in (
+        "Results",
+        "Gate: against main",
+        "models.cnn.optimizer.learning_rate",
+        "0.005",
+        "confusion_cnn.png",
+    ):
+        assert expected in page
+    assert max(map(len, page.splitlines())) <= 100
+
+
+def test_an_unknown_format_or_base_is_told(branch):
+    assert "invalid choice: 'pdf' (choose from" in branch.make("report", "FORMAT=pdf", "BASE=main", status=2)
+    assert "unknown Git revision 'nowhere'" in branch.make("report", "FORMAT=text", "BASE=nowhere", status=2)
