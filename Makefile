@@ -27,7 +27,7 @@ report: setup           ## what differs from BASE: FORMAT=html (the page), text 
 	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT) $(PICTURES))
 
 experiments: setup      ## table of the experiments: what was changed, and the metrics
-	.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
+	@.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
 
 ci-repro: setup         ## fetch what a remote or the run-cache has, and run the other stages
 	.venv/bin/python -m stages.common.params params.yaml

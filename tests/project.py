@@ -17,6 +17,7 @@ mlp:
     - Flatten
     - Dense: {units: 10, activation: softmax}
   optimizer: {name: SGD, learning_rate: 0.1}
+  batch_size: 32
   epochs: 1
 cnn:
   layers:

@@ -1,0 +1,67 @@
+"""The README's recipes for experiments, run as they stand there."""
+
+import csv
+import io
+import json
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.project import Project
+
+RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"
+
+
+def recipe(test: str, language: str = "sh") -> str:
+    """The first block in a language behind the mark in the README that names a test."""
+    text = (ROOT / "README.md").read_text().split(f"<!-- tests/{test}.py runs these lines -->")[1]
+    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
+
+
+@pytest.fixture(scope="module")
+def tried(small_project, tmp_path_factory) -> Project:
+    """A clone after the recipe."""
+    project = small_project.clone(tmp_path_factory.mktemp("experiments") / "clone", cache=True)
+    project.run("dvc", "checkout")
+    project.make("--version")
+    project.output = project.run("sh", "-ec", recipe("test_experiments"), COLUMNS="300")
+    return project
+
+
+def test_the_table_holds_what_was_changed_and_what_came_of_it(tried):
+    shown = csv.DictReader(io.StringIO(tried.run("dvc", "exp", "show", "--csv", "--only-changed")))
+    rows = {row["Experiment"]: row for row in shown}
+    grid = {(row[RATE], row[SIZE]) for name, row in rows.items() if name.startswith("rate-")}
+    assert grid == {(rate, size) for rate in ("0.1", "0.2") for size in ("32", "64")}
+    assert {row[RATE] for row in rows.values()} == {"0.05", "0.1", "0.2"}
+    for name, row in rows.items():
+        if name.startswith("rate-"):
+            assert name == f"rate-{row[RATE]}-size-{row[SIZE]}"
+            assert 0.85 < float(row["metrics/mlp.json:accuracy"]) < 0.95
+    assert len({row["metrics/mlp.json:accuracy"] for row in rows.values()}) >= 4
+
+
+def test_the_best_is_first_on_the_terminal(tried):
+    table = [line for line in tried.output.splitlines() if re.search(r"[├└]──", line)]
+    accuracies = [float(re.findall(r"0\.\d+", line.split("]")[1])[0]) for line in table]
+    assert len(accuracies) == 5 and accuracies == sorted(accuracies, reverse=True)
+
+
+def test_make_experiments_shows_no_hashes(tried):
+    head, *rest = [line for line in tried.make("experiments", COLUMNS="300").splitlines() if "─" not in line[:3]]
+    assert head.split() == ["Experiment", "metrics/mlp.json:accuracy", "metrics/mlp.json:loss", RATE, SIZE]
+    assert len(rest) >= 3 and not re.search("[0-9a-f]{32}", "".join(rest))
+
+
+def test_the_working_tree_is_left_as_it_was(tried):
+    assert tried.run("git", "status", "--porcelain") == ""
+
+
+def test_a_promoted_experiment_is_a_branch_like_another(tried):
+    metrics = json.loads(tried.run("dvc", "metrics", "diff", "--json", "main", "better-mlp"))
+    params = json.loads(tried.run("dvc", "params", "diff", "--json", "main", "better-mlp"))["params.yaml"]
+    assert list(metrics) == ["metrics/mlp.json"]
+    assert [(name, values["new"]) for name, values in params.items()] == [(RATE, 0.2)]
+    comments = tried.run("git", "show", "better-mlp:params.yaml").count("#")
+    assert comments == (tried.folder / "params.yaml").read_text().count("#")  # -S keeps them
