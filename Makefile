@@ -7,7 +7,7 @@ FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 .PHONY: repro test setup lint lock verify readme replicates bench
-.PHONY: gate report experiments ci-repro ci-recorded
+.PHONY: gate report experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
@@ -24,7 +24,7 @@ gate: setup             ## compare the metrics with a revision (BASE=..., defaul
 	@.venv/bin/python -m tools.gate --base $(BASE)
 
 report: setup           ## what differs from BASE: FORMAT=html (the page), text (for a terminal) or markdown (for a pull request)
-	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT) $(PICTURES))
+	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT))
 
 experiments: setup      ## table of the experiments: what was changed, and the metrics
 	@.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
@@ -36,6 +36,10 @@ ci-repro: setup         ## fetch what a remote or the run-cache has, and run the
 ci-recorded: setup      ## fail if dvc.lock and metrics/ in Git are not what the pipeline gives
 	@changed=$$(git status --porcelain -- dvc.lock metrics); test -z "$$changed" || \
 		{ echo "error: commit what \`dvc repro\` gives; not in Git as it is here:"; echo "$$changed"; exit 1; } >&2
+
+ci-report: setup        ## write the report to report.md and to the summary of GitHub's job
+	@$(MAKE) --silent --old-file=setup report FORMAT=markdown > report.md
+	@cat report.md >> "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme

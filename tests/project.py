@@ -102,8 +102,13 @@ class Project:
     def clone(self, folder: Path, cache: bool = False) -> "Project":
         """A clone, as a colleague makes it: what Git holds, and nothing of the cache unless it is shared."""
         self.run("git", "clone", "-q", str(self.folder), str(folder))
-        made = object.__new__(Project)
-        made.folder, made.environment = folder, self.environment
+        made = self.at(folder)
         if cache:
             made.run("dvc", "cache", "dir", "-q", "--local", str(self.folder / ".dvc/cache"))
+        return made
+
+    def at(self, folder: Path) -> "Project":
+        """Another project, which lies in this folder already."""
+        made = object.__new__(Project)
+        made.folder, made.environment = folder, self.environment
         return made

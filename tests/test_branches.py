@@ -72,8 +72,8 @@ def test_the_gate_is_shut_where_a_metric_is_missing(restored):
 
 
 def test_the_report_names_all_that_differs(branch):
-    links = "--base-url=https://example.org/1/{path} --now-url=https://example.org/2/{path}?raw=true"
-    page = branch.make("report", "FORMAT=markdown", "BASE=main", f"PICTURES={links}")
+    links = {"BASE_URL": "https://example.org/1/{path}", "NOW_URL": "https://example.org/2/{path}?raw=true"}
+    page = branch.make("report", "FORMAT=markdown", "BASE=main", **links)
     accuracy = json.loads((branch.folder / "metrics/cnn.json").read_text())["accuracy"]
     assert f"| `cnn` | {accuracy} | " in page
     assert "**shut**: cnn.accuracy, cnn.loss" in page

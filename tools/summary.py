@@ -11,6 +11,7 @@ import argparse
 import csv
 import io
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -120,8 +121,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--format", choices=("markdown", "text"), default="text", help="default: %(default)s")
-    parser.add_argument("--base-url", default="", help="where pictures of the base are shown, with {path} in it")
-    parser.add_argument("--now-url", default="", help="where today's pictures are shown, with {path} in it")
+    for name, whose in {"BASE_URL": "the base's", "NOW_URL": "today's"}.items():
+        text = f"where {whose} pictures are shown, with {{path}} in it (default: the environment variable {name})"
+        parser.add_argument(f"--{name.lower().replace('_', '-')}", default=os.environ.get(name, ""), help=text)
     args = parser.parse_args()
     page = summary(args.base, args.base_url, args.now_url)
     if args.format == "markdown":
