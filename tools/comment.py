@@ -47,13 +47,14 @@ def pages(path: str) -> Iterator[dict]:
 
 def body(report: Path, sha: str, run_url: str) -> str:
     """The comment: the mark by which it is found again, what it is about, and the report as harmless text."""
+    text = ""
     if report.is_file():
         with report.open(encoding="utf-8", errors="replace") as file:
             text = file.read(LONGEST + 1)
-        text = text[:LONGEST] + "\n\n(shortened)" if len(text) > LONGEST else text
-        text = text.replace("@", "@\u200b").replace("<!--", "&lt;!--")  # mentions nobody, hides nothing
-    else:
-        text = "The run ended before there was a report."
+    if len(text) > LONGEST:
+        text = text[:LONGEST] + "\n\n(shortened)"
+    text = text.replace("@", "@\u200b").replace("<!--", "&lt;!--")  # mentions nobody, hides nothing
+    text = text or "The run ended before there was a report."
     return f"{MARK}\nOf commit {sha}, by [this run]({run_url}).\n\n{text}"
 
 
