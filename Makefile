@@ -2,7 +2,6 @@
 PYTHON ?= python3
 EXTRAS ?=
 BASE ?= main
-NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
 FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
@@ -26,6 +25,8 @@ gate: setup             ## compare the metrics with a revision (BASE=..., defaul
 report: setup           ## what differs from BASE: FORMAT=html (the page), text (for a terminal) or markdown (for a pull request)
 	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT))
 
+# Neither the times nor the hashes of files.
+experiments: NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
 experiments: setup      ## table of the experiments: what was changed, and the metrics
 	@.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
 

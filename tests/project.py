@@ -1,6 +1,7 @@
 """A copy of the whole project in a Git and DVC repository of its own, for tests of the pipeline."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -29,6 +30,12 @@ cnn:
   epochs: 2
   validation_split: 0.1
 """
+
+
+def recipe(test: str, language: str = "sh") -> str:
+    """The first block in a language behind the mark in the README that names a test."""
+    text = (ROOT / "README.md").read_text().split(f"<!-- tests/{test}.py runs these lines -->")[1]
+    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
 
 
 class Project:

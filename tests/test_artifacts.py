@@ -9,8 +9,7 @@ from ruamel.yaml import YAML
 
 from stages.common import mnist
 from tests.conftest import ROOT
-from tests.project import Project
-from tests.test_experiments import recipe
+from tests.project import Project, recipe
 
 
 @pytest.fixture(scope="module")

@@ -7,16 +7,9 @@ import re
 
 import pytest
 
-from tests.conftest import ROOT
-from tests.project import Project
+from tests.project import Project, recipe
 
 RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"
-
-
-def recipe(test: str, language: str = "sh") -> str:
-    """The first block in a language behind the mark in the README that names a test."""
-    text = (ROOT / "README.md").read_text().split(f"<!-- tests/{test}.py runs these lines -->")[1]
-    return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
 
 
 @pytest.fixture(scope="module")
