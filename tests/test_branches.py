@@ -42,11 +42,16 @@ def test_dvc_shows_what_differs_without_a_cache(branch):
     assert rate[0] == "models.cnn.optimizer.learning_rate"
     assert (rate[1]["old"], rate[1]["new"]) == (0.05, 0.005)
     plots = json.loads(branch.run("dvc", "plots", "diff", "main", "--json"))["data"]
-    (curves,) = (blocks for name, blocks in plots.items() if "metrics/history" in name)
-    assert {revision for block in curves for revision in block["revisions"]} == {"main", "workspace"}
+    for name in ("dvc.yaml::metrics/history/cnn.csv", "metrics/plots/learning_curves.png"):
+        assert {revision for block in plots[name] for revision in block["revisions"]} == {"main", "workspace"}
     branch.run("dvc", "plots", "diff", "main")
     page = (branch.folder / "dvc_plots/index.html").read_text()
-    assert "metrics/history" in page and "learning_curves.png" in page
+    for name in (
+        "Learning curves",
+        "main_metrics_plots_learning_curves.png",
+        "workspace_metrics_plots_learning_curves.png",
+    ):
+        assert name in page
     assert branch.run("git", "status", "--porcelain") == ""
 
 
