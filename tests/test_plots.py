@@ -15,16 +15,16 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.common import charts
 from stages.common.cli import UserError
-from stages.plots import (
+from stages.common.results import (
     Predictions,
     confident_mistakes,
     confusion,
-    draw_top_k,
-    plots,
     read_history,
     read_pictures,
     read_predictions,
 )
+from stages.common.styles import version_styles
+from stages.plots import draw_top_k, plots
 
 ROOT = Path(__file__).parent.parent
 EPOCHS = {"first": 3, "second_one": 2}  # versions, and the most epochs that they may train
@@ -243,7 +243,7 @@ def test_at_most_12_of_resnet50_s_pictures_are_shown_and_the_rest_is_said(inputs
     image = "$a$ \u5b57.jpg"
     entries = [{"image": image, "predictions": [prediction("cup", 0.5)] * 9}] * 30 + [{"image": "b", "error": "bad"}]
     with charts.style():
-        figure = draw_top_k(entries, read_pictures(entries, inputs / "images"))
+        figure = draw_top_k(entries, read_pictures(entries, inputs / "images", most=12))
     assert "30 pictures, the first 12 shown (1 more cannot be read)" in figure.get_suptitle()
     assert len(figure.axes) == 2 * 12
     assert len(figure.axes[1].patches) == charts.MOST_BARS
@@ -273,14 +273,14 @@ def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_wr
     photograph = inputs / "images/$a$ \u5b57.jpg"
     photograph.rename(os.fsdecode(os.fsencode(photograph.parent) + b"/\xff.jpg"))
     entries = [{"image": "\\xff.jpg", "predictions": [prediction("cup", 0.5)]}]
-    assert [name for name, _, _ in read_pictures(entries, inputs / "images")] == ["\\xff.jpg"]
+    assert [entry["image"] for entry, _ in read_pictures(entries, inputs / "images", most=12)] == ["\\xff.jpg"]
 
 
 def test_a_picture_that_cannot_be_read_any_more_is_named(inputs):
     with pytest.raises(UserError, match=r"broken\.jpg: no picture that can be read.*dvc repro"):
-        read_pictures([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images")
+        read_pictures([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images", most=12)
 
 
 def test_a_version_has_its_own_colour_and_marker():
-    styles = charts.version_styles([f"v{number}" for number in range(42)])
+    styles = version_styles([f"v{number}" for number in range(42)])
     assert len({tuple(style.items()) for style in styles.values()}) == 42

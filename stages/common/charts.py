@@ -24,12 +24,8 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 from PIL import Image  # noqa: E402
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart ("Color Universal Design", 2008).
-# Their yellow is left out: it is too faint on white. Sky blue is kept for charts that are not about a version.
-VERSION_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#000000")
-VERSION_MARKERS = ("o", "s", "^", "D", "v", "P", "X")  # 7 markers and 6 colours: 42 versions before a pair comes again
-OTHER_COLOUR = "#56B4E9"
-FAINT = "#767676"  # as readable on white as on black, 4.5 : 1
+from stages.common.styles import FAINT, OTHER_COLOUR, version_styles  # noqa: E402
+
 MOST_COLOURS = 256  # in one PNG, which so takes one byte a pixel
 
 STYLE = {
@@ -48,7 +44,6 @@ BEST = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle":
 STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "none"}
 
 MOST_BARS = 5  # under one picture
-PICTURE_SIDE = 240  # pixels, about what a picture gets of the figure
 
 Picture = tuple[
     str, np.ndarray, Sequence[tuple[str, float]]
@@ -74,17 +69,6 @@ def save_png(figure: Figure, path: Path | str) -> None:
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
     drawn.quantize(MOST_COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
-
-
-def version_styles(versions: Sequence[str]) -> dict[str, dict[str, str]]:
-    """Each version's own `color` and `marker`, by its place in params.yaml: the same in every chart."""
-    return {
-        version: {
-            "color": VERSION_COLOURS[place % len(VERSION_COLOURS)],
-            "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)],
-        }
-        for place, version in enumerate(versions)
-    }
 
 
 def draw_digit(image: np.ndarray, label: int) -> Figure:
@@ -182,13 +166,6 @@ def draw_mistakes(title: str, images: Sequence[np.ndarray], captions: Sequence[t
         axes.set_xlabel(below, fontsize=8)
         axes.set(xticks=(), yticks=())
     return figure
-
-
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (height, width, 3), made smaller until it is at most 240 pixels wide and high."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return np.asarray(picture)
 
 
 def draw_top_k(title: str, pictures: Sequence[Picture]) -> Figure:
