@@ -1,5 +1,6 @@
 """Measure one trained model version on all 10,000 official test pictures."""
 
+import math
 from pathlib import Path
 
 import keras
@@ -26,17 +27,44 @@ def scores(actual: np.ndarray, predicted: np.ndarray, classes: int) -> list[list
     return rows
 
 
-def evaluate(model: keras.Model, digits: mnist.Digits, metrics: Path, classes: Path, predictions: Path) -> None:
+def describe(model: keras.Sequential) -> dict[str, list]:
+    """What a trained model is made of, as plain data that can be read without Keras.
+
+    Returns:
+        layers: each layer's class, output shape without the batch axis, and numbers of parameters, all and trained.
+        kernels: the filters, each (rows, columns), of the first Conv2D that sees one channel; [] if there is none.
+    """
+    layers = [
+        {
+            "type": type(layer).__name__,
+            "output": list(layer.output.shape[1:]),
+            "parameters": layer.count_params(),
+            "trained": sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+        }
+        for layer in model.layers
+    ]
+    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
+    kernel = np.array(convolutions[0].kernel) if convolutions else np.empty((0, 0, 0, 0))
+    kernels = kernel[:, :, 0].transpose(2, 0, 1) if kernel.shape[2] == 1 else np.empty((0, 0, 0))
+    return {"layers": layers, "kernels": [[[rounded(v) for v in row] for row in each] for each in kernels]}
+
+
+def evaluate(
+    model: keras.Model, digits: mnist.Digits, metrics: Path, classes: Path, predictions: Path, card: Path
+) -> None:
     """Classify `digits` and write what came out.
 
     Args:
         metrics: JSON, `accuracy` (share of right answers) and `loss` (mean cross-entropy, natural logarithm).
         classes: CSV, precision, recall and F1 of each class.
         predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
+        card: JSON, the metrics and what the model is made of, see `describe`.
     """
     figures, probabilities = fitting.compile_assess(model)(digits)
     predicted = probabilities.argmax(axis=1)
-    write_json(metrics, {name: rounded(figures[name]) for name in ("accuracy", "loss")})
+    summary = {name: rounded(figures[name]) for name in ("accuracy", "loss")}
+    write_json(metrics, summary)
+    write_json(card, summary | describe(model))
     write_csv(
         classes, ("digit", "precision", "recall", "f1", "support"), scores(digits.labels, predicted, mnist.CLASSES)
     )
@@ -53,11 +81,13 @@ def main() -> None:
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write: accuracy and loss")
     parser.add_argument("--classes", type=Path, required=True, help="CSV file to write: scores of each class")
     parser.add_argument("--predictions", type=Path, required=True, help="CSV file to write, one row a picture")
+    parser.add_argument("--card", type=Path, required=True, help="JSON file to write: metrics, layers, first filters")
     args = parser.parse_args()
     params = load_params(args.params)
     runtime.set_up(params.seed, params.threads)
     model = network.load(args.model)
-    evaluate(model, mnist.load(args.prepared, "test"), args.metrics, args.classes, args.predictions)
+    digits = mnist.load(args.prepared, "test")
+    evaluate(model, digits, args.metrics, args.classes, args.predictions, args.card)
 
 
 if __name__ == "__main__":

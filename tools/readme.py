@@ -6,13 +6,10 @@ from pathlib import Path
 
 from benchmarks.report import performance
 from stages.common.files import write_bytes
+from stages.common.tutorial import TUTORIAL
 
 ROOT = Path(__file__).resolve().parents[1]
 BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
-
-# What the tutorial printed: test accuracy, and the epochs that it trained. Its CNN divided the training pictures by 255
-# twice more than the test pictures, so that it failed on them.
-TUTORIAL = {"mlp": ("0.9600", "10"), "mlp_batchnorm": ("0.9729", "6"), "cnn": ("0.4601", "")}
 
 
 def results(root: Path = ROOT) -> str:
@@ -26,8 +23,10 @@ def results(root: Path = ROOT) -> str:
         figures = _read(root / f"metrics/{version}.json")
         with history.open(newline="") as file:
             epochs = sum(1 for _ in csv.DictReader(file))
-        accuracy, trained = TUTORIAL.get(version, ("", ""))
-        theirs = f"{accuracy} ({trained} epochs)" if trained else accuracy
+        tutorial = TUTORIAL.get(version)
+        theirs = f"{tutorial['accuracy']:.4f}" if tutorial else ""
+        if tutorial and tutorial["epochs"]:
+            theirs += f" ({tutorial['epochs']} epochs)"
         cells = (
             f"`{version}`",
             f"{figures['accuracy']:.4f}",

@@ -19,6 +19,7 @@ TOLERANCES = {
     "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
     "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 pictures; 0.025 seen
     "predicted class": 0.035,  # share of the test pictures that get another class; 0.018 seen
+    "kernels": math.inf,  # trained weights in a card, as little comparable as a model; the metrics show if they matter
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
 }
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
@@ -74,13 +75,13 @@ def picture_gaps(old: bytes, new: bytes) -> dict[str, float]:
 
 
 def metric_gaps(old: bytes, new: bytes) -> dict[str, float]:
-    """Greatest differences of two JSON files, in numbers under a key named after `accuracy` or `loss`."""
+    """Greatest differences of two JSON files, in numbers under a key named after `accuracy`, `loss` or `kernels`."""
     gaps = {}
 
     def walk(old: object, new: object, key: str = "its keys", figure: str | None = None) -> None:
         if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
             for key in old:
-                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss") if name in key), figure))
+                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss", "kernels") if name in key), figure))
         elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             for pair in zip(old, new, strict=True):
                 walk(*pair, key, figure)

@@ -22,6 +22,7 @@ PICTURE_SIDE = 240  # pixels, about what a picture gets of a figure
 
 HISTORY_HEADER = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 PREDICTIONS_HEADER = ["actual", "predicted", "probability"]
+CLASSES_HEADER = ["digit", "precision", "recall", "f1", "support"]
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,11 @@ def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
         raise UserError(f"{path}: {len(rows)} rows for {len(labels)} test images; delete it and run `dvc repro`")
     actual, predicted, probability = zip(*rows, strict=True)
     return Predictions(np.array(actual), np.array(predicted), np.array(probability))
+
+
+def read_classes(path: Path | str) -> list[list[float]]:
+    """One version's scores: digit, precision, recall, F1 and support of each digit."""
+    return _read_rows(path, CLASSES_HEADER, lambda row, _: [_number(text) for text in row])
 
 
 def read_top_k(path: Path | str) -> list[dict]:

@@ -1,0 +1,155 @@
+"""Where things are in the report's charts: plain numbers in the units of an SVG's viewBox, which the template draws.
+
+Every chart is a dict with `width` and `height`, ticks as (place, text), and marks. `look` names the colour and the
+marker of a mark, by the version's place in params.yaml. Small enough to be read at the width of a phone.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+
+import networkx as nx
+import numpy as np
+
+WIDTH, HEIGHT = 440, 300
+LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46  # margins of the plot area
+
+Scale = Callable[[float], float]
+
+
+def ticks(low: float, high: float, about: int = 5) -> list[float]:
+    """Round values (1, 2 or 5 times a power of ten apart) that lie in [low, high], about so many."""
+    span = (high - low) or abs(high) or 1.0
+    power = 10.0 ** math.floor(math.log10(span / about))
+    step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= about)
+    return [float(f"{place * step:.10g}") for place in range(math.ceil(low / step - 1e-9), int(high / step + 1e-9) + 1)]
+
+
+def log_ticks(low: float, high: float) -> list[float]:
+    """1, 2 and 5 times the powers of ten in [low, high]."""
+    powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    return [value for power in powers for factor in (1, 2, 5) if low <= (value := factor * 10.0**power) <= high]
+
+
+def linear(low: float, high: float, start: float, end: float) -> Scale:
+    """The straight line that takes low to start and high to end."""
+    return lambda value: round(start + (value - low) / ((high - low) or 1) * (end - start), 1)
+
+
+def line_chart(series: Sequence[dict], log: bool = False) -> dict:
+    """Lines over epochs on shared axes.
+
+    Args:
+        series: one dict a line: values (one an epoch from 1, NaN where there is none), kind (a CSS class), look, and
+            optionally best and stopped: the epochs to ring and to cross out.
+        log: a logarithmic vertical axis. Values that are not above 0 are left out of it.
+    """
+    epochs = max((len(line["values"]) for line in series), default=1)
+    shown = [value for line in series for value in line["values"] if value > 0 or (not log and math.isfinite(value))]
+    low, high = min(shown, default=0.1), max(shown, default=1.0)
+    if log:
+        low, high = low / 1.1, high * 1.1
+        marks, up = log_ticks(low, high), linear(math.log10(low), math.log10(high), HEIGHT - BOTTOM, TOP)
+        y = lambda value: up(math.log10(value))  # noqa: E731
+    else:
+        pad = 0.05 * (high - low) or 0.01
+        low, high = low - pad, high + pad
+        marks, y = ticks(low, high), linear(low, high, HEIGHT - BOTTOM, TOP)
+    x = linear(1, max(epochs, 2), LEFT + 8, WIDTH - RIGHT - 8)
+    lines = []
+    for line in series:
+        points = {
+            epoch: (x(epoch), y(value))
+            for epoch, value in enumerate(line["values"], start=1)
+            if value > 0 or (not log and math.isfinite(value))
+        }
+        every = math.ceil(len(points) / 15) or 1  # or a long training's markers would hide its line
+        lines.append(
+            {
+                "look": line["look"],
+                "kind": line["kind"],
+                "path": " ".join(f"{px},{py}" for px, py in points.values()),
+                "points": list(points.values())[::every],
+                "best": points.get(line.get("best")),
+                "stopped": points.get(line.get("stopped")),
+            }
+        )
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "box": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        "x_ticks": [(x(value), f"{value:g}") for value in ticks(1, epochs, 8) if value == int(value)],
+        "y_ticks": [(y(value), f"{value:g}") for value in marks],
+        "lines": lines,
+    }
+
+
+def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int, left: int) -> dict:
+    """Rows of dots on one horizontal axis that is zoomed to the values.
+
+    Args:
+        rows: a text and its dots: (look, value); dots with the same value are drawn over each other.
+        gap: height of a row.
+        left: width of the texts.
+    """
+    values = [value for _, dots in rows for _, value in dots] or [0.0, 1.0]
+    pad = 0.06 * (max(values) - min(values)) or 0.01
+    low, high = min(values) - pad, max(values) + pad
+    height = TOP + gap * len(rows) + BOTTOM
+    x = linear(low, high, left, WIDTH - RIGHT)
+    return {
+        "width": WIDTH,
+        "height": height,
+        "box": (left, TOP, WIDTH - RIGHT, height - BOTTOM),
+        "x_ticks": [(x(value), f"{value:g}") for value in ticks(low, high, 4)],
+        "rows": [
+            {"text": text, "y": TOP + gap * (place + 0.5), "dots": [(look, x(value)) for look, value in dots]}
+            for place, (text, dots) in enumerate(rows)
+        ],
+        "x": x,
+    }
+
+
+def graph(stages: dict[str, dict], box: int = 236, gap: int = 24, line: int = 16) -> dict:
+    """Boxes for the stages, each below those whose outputs it reads, and the arrows between them.
+
+    `stages` has a dict with `reads` and `writes` (paths) for each name. An arrow that follows from others is left out.
+    """
+    edges = [
+        (source, target)
+        for source, one in stages.items()
+        for target, other in stages.items()
+        if source != target and any(_within(path, out) for out in one["writes"] for path in other["reads"])
+    ]
+    links = nx.DiGraph(edges)
+    links.add_nodes_from(stages)
+    links = nx.transitive_reduction(links)
+    centre, boxes, top = {}, {}, 4.0
+    for layer in nx.topological_generations(links):
+        names = sorted(layer, key=list(stages).index)
+        wanted = [float(np.mean([centre[each] for each in links.predecessors(name)] or [0.0])) for name in names]
+        if len(set(wanted)) < len(names):  # side by side
+            middle = float(np.mean(wanted))
+            wanted = [middle + (place - (len(names) - 1) / 2) * (box + gap) for place in range(len(names))]
+        height = 34 + line * max(len(stages[name]["writes"]) for name in names)
+        for name, x in zip(names, wanted, strict=True):
+            centre[name] = x
+            boxes[name] = {
+                "name": name, "x": x, "y": top, "width": box, "height": 34 + line * len(stages[name]["writes"]),
+                "lines": stages[name]["writes"],
+            }  # fmt: skip
+        top += height + 36
+    left = min(centre.values()) - box / 2 - 4
+    for each in boxes.values():
+        each["x"] = round(each["x"] - left - box / 2, 1)
+    arrows = []
+    for source, target in sorted(links.edges):
+        a, b = boxes[source], boxes[target]
+        x1, y1, x2, y2 = a["x"] + box / 2, a["y"] + a["height"], b["x"] + box / 2, b["y"] - 5
+        arrows.append(f"M{x1:g} {y1:g}C{x1:g} {y1 + 26:g} {x2:g} {y2 - 26:g} {x2:g} {y2:g}")
+    width = max(each["x"] for each in boxes.values()) + box + 4
+    return {"width": round(width), "height": round(top - 30), "boxes": list(boxes.values()), "arrows": arrows}
+
+
+def _within(path: str, folder: str) -> bool:
+    """Whether a path is the other one, or lies in it, or contains it."""
+    return f"{path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{path}/")
