@@ -44,7 +44,7 @@ def describe(model: keras.Sequential) -> dict[str, list]:
         for layer in model.layers
     ]
     convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    kernel = np.array(convolutions[0].kernel) if convolutions else np.empty((0, 0, 0, 0))
+    kernel = keras.ops.convert_to_numpy(convolutions[0].kernel) if convolutions else np.empty((0, 0, 0, 0))
     kernels = kernel[:, :, 0].transpose(2, 0, 1) if kernel.shape[2] == 1 else np.empty((0, 0, 0))
     return {"layers": layers, "kernels": [[[rounded(v) for v in row] for row in each] for each in kernels]}
 
