@@ -1,7 +1,6 @@
 # Every command of the project. `make repro` and `make test` need python3 (3.11 to 3.13), git and make.
 PYTHON ?= python3
 EXTRAS ?=
-BASE ?= main
 FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
@@ -20,10 +19,10 @@ verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
-	@.venv/bin/python -m tools.gate --base $(BASE)
+	@.venv/bin/python -m tools.gate --base $(or $(BASE),main)
 
-report: setup           ## what differs from BASE: FORMAT=html (the page), text (for a terminal) or markdown (for a pull request)
-	$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report --base $(BASE),@.venv/bin/python -m tools.summary --base $(BASE) --format $(FORMAT))
+report: setup           ## the report; with BASE=revision, that one's figures beside today's; FORMAT=text (for a terminal), markdown (for a pull request)
+	@$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report $(if $(BASE),--base $(BASE)),.venv/bin/python -m tools.summary --base $(or $(BASE),main) --format $(FORMAT))
 
 # Neither the times nor the hashes of files.
 experiments: NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
@@ -56,7 +55,7 @@ lint: setup             ## check the code style
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-setup: .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
+setup: .venv/requirements-report.done .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
 
 # The base environment is built from nothing, so that neither an interrupted build nor an older lock leaves a trace.
 .venv/requirements.done: requirements.txt requirements-build.txt
@@ -76,4 +75,4 @@ setup: .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@for name in requirements requirements-build requirements-dev requirements-bench; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench; do $(LOCK) $$name.in -o $$name.txt || exit 1; done

@@ -58,7 +58,9 @@ def read_pipeline(path: Path, images: str) -> dict[str, dict]:
     stages = {}
     for name, entry in load_yaml(path, max_bytes=1_000_000)["stages"].items():
         one = entry.get("do", entry)
-        listed = {key: [_path(item, images) for item in one.get(key, [])] for key in ("deps", "outs", "metrics", "plots")}
+        listed = {
+            key: [_path(item, images) for item in one.get(key, [])] for key in ("deps", "outs", "metrics", "plots")
+        }
         code = [dep for dep in listed["deps"] if dep.startswith(("stages/", "requirements"))]
         stages[f"{name}@<version>" if one is not entry else name] = {
             "description": _path(one.get("desc", ""), images),
@@ -173,9 +175,7 @@ def layer_rows(version: str, layers: Sequence[dict], model: Model) -> list[dict]
     """A card's layers, each with the arguments that params.yaml gives it."""
     if len(layers) != len(model.layers):
         raise UserError(f"the card of {version} has other layers than params.yaml; run `dvc repro`")
-    return [
-        row | {"arguments": layer.arguments} for row, layer in zip(layers, model.layers, strict=True)
-    ]
+    return [row | {"arguments": layer.arguments} for row, layer in zip(layers, model.layers, strict=True)]
 
 
 def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
@@ -190,7 +190,7 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
     if not kernels.size:
         return None
     answers = [respond(digit, kernel) for kernel in kernels]
-    strongest = sorted(np.argsort([-np.abs(answer).sum() for answer in answers], kind="stable")[:RESPONSES])
+    strongest = sorted(np.argsort([-np.maximum(answer, 0).sum() for answer in answers], kind="stable")[:RESPONSES])
     upright = np.zeros(kernels.shape[1:])
     upright[:, upright.shape[1] // 2] = 1
     level = np.zeros(kernels.shape[1:])

@@ -16,7 +16,7 @@ LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46  # margins of the plot area
 Scale = Callable[[float], float]
 
 
-def ticks(low: float, high: float, about: int = 5) -> list[float]:
+def ticks(low: float, high: float, about: int) -> list[float]:
     """Round values (1, 2 or 5 times a power of ten apart) that lie in [low, high], about so many."""
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / about))
@@ -53,7 +53,7 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
     else:
         pad = 0.05 * (high - low) or 0.01
         low, high = low - pad, high + pad
-        marks, y = ticks(low, high), linear(low, high, HEIGHT - BOTTOM, TOP)
+        marks, y = ticks(low, high, 8), linear(low, high, HEIGHT - BOTTOM, TOP)
     x = linear(1, max(epochs, 2), LEFT + 8, WIDTH - RIGHT - 8)
     lines = []
     for line in series:
@@ -77,7 +77,7 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
         "width": WIDTH,
         "height": HEIGHT,
         "box": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
-        "x_ticks": [(x(value), f"{value:g}") for value in ticks(1, epochs, 8) if value == int(value)],
+        "x_ticks": [(x(value), f"{value:g}") for value in ticks(1, epochs, 10) if value == int(value)],
         "y_ticks": [(y(value), f"{value:g}") for value in marks],
         "lines": lines,
     }
@@ -100,7 +100,7 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int,
         "width": WIDTH,
         "height": height,
         "box": (left, TOP, WIDTH - RIGHT, height - BOTTOM),
-        "x_ticks": [(x(value), f"{value:g}") for value in ticks(low, high, 4)],
+        "x_ticks": [(x(value), f"{value:g}") for value in ticks(low, high, 6)],
         "rows": [
             {"text": text, "y": TOP + gap * (place + 0.5), "dots": [(look, x(value)) for look, value in dots]}
             for place, (text, dots) in enumerate(rows)
