@@ -336,7 +336,7 @@ def parser() -> argparse.ArgumentParser:
     """The command line; every path is required."""
     made = cli.parser(__doc__)
     for name, text in {
-        "pipeline": "dvc.yaml",
+        "pipeline": "dvc.yaml, by a name under which it can be a dependency",
         "assets": "assets.yaml",
         "prepared": "folder of the prepared arrays",
         "history": "folder of the histories, <version>.csv",

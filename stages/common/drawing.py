@@ -137,7 +137,7 @@ def graph(stages: dict[str, dict], box: int = 236, gap: int = 24, line: int = 16
                 "name": name, "x": x, "y": top, "width": box, "height": 34 + line * len(stages[name]["writes"]),
                 "lines": stages[name]["writes"],
             }  # fmt: skip
-        top += height + 36
+        top += height + 44
     left = min(centre.values()) - box / 2 - 4
     for each in boxes.values():
         each["x"] = round(each["x"] - left - box / 2, 1)
@@ -145,9 +145,10 @@ def graph(stages: dict[str, dict], box: int = 236, gap: int = 24, line: int = 16
     for source, target in sorted(links.edges):
         a, b = boxes[source], boxes[target]
         x1, y1, x2, y2 = a["x"] + box / 2, a["y"] + a["height"], b["x"] + box / 2, b["y"] - 5
-        arrows.append(f"M{x1:g} {y1:g}C{x1:g} {y1 + 26:g} {x2:g} {y2 - 26:g} {x2:g} {y2:g}")
+        turn = max(y1, y2 - 39)  # straight down to the gap above the target's row
+        arrows.append(f"M{x1:g} {y1:g}V{turn:g}C{x1:g} {turn + 24:g} {x2:g} {y2 - 24:g} {x2:g} {y2:g}")
     width = max(each["x"] for each in boxes.values()) + box + 4
-    return {"width": round(width), "height": round(top - 30), "boxes": list(boxes.values()), "arrows": arrows}
+    return {"width": round(width), "height": round(top - 38), "boxes": list(boxes.values()), "arrows": arrows}
 
 
 def _within(path: str, folder: str) -> bool:
