@@ -1,6 +1,7 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -86,6 +88,54 @@ def small_project(downloaded, tmp_path_factory):
     made.run("dvc", "repro")
     made.commit("small")
     return made
+
+
+@pytest.fixture(scope="session")
+def test_arrays(raw_mnist, tmp_path_factory) -> Path:
+    """Folder with the prepared arrays of the real test set."""
+    folder = tmp_path_factory.mktemp("prepared")
+    images = mnist.read_images(raw_mnist / "t10k-images-idx3-ubyte", mnist.COUNTS["t10k"])
+    np.save(folder / "test_images.npy", normalise(images))
+    np.save(folder / "test_labels.npy", mnist.read_labels(raw_mnist / "t10k-labels-idx1-ubyte", mnist.COUNTS["t10k"]))
+    return folder
+
+
+@pytest.fixture
+def report_inputs(downloaded, test_arrays, tmp_path) -> list[str]:
+    """Arguments of the report stage: real inputs, of which metrics, pictures and params.yaml may be edited."""
+    return make_report_inputs(downloaded, test_arrays, tmp_path)
+
+
+@pytest.fixture(scope="session")
+def report_page(downloaded, test_arrays, tmp_path_factory) -> str:
+    """The report of the recorded metrics, as HTML."""
+    from stages import report
+
+    arguments = make_report_inputs(downloaded, test_arrays, tmp_path_factory.mktemp("report"))
+    return report.render(report.gather(report.parser().parse_args(arguments)))
+
+
+def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> list[str]:
+    inputs = folder / "inputs"
+    shutil.copytree(ROOT / "metrics", inputs / "metrics", ignore=shutil.ignore_patterns("plots", "report"))
+    shutil.copytree(downloaded / "data/sample_images", inputs / "images")
+    for name in ("params.yaml", "assets.yaml"):
+        shutil.copy(ROOT / name, inputs / name)
+    paths = {
+        "params": inputs / "params.yaml",
+        "pipeline": ROOT / "stages/templates/pipeline.yaml",
+        "assets": inputs / "assets.yaml",
+        "prepared": test_arrays,
+        "resnet50": inputs / "metrics/resnet50.json",
+        "guesses": inputs / "metrics/resnet50_predictions.json",
+        "labels": downloaded / "data/sample_labels.json",
+        "images": inputs / "images",
+        "weights": downloaded / "models/resnet50",
+        "out": folder / "report",
+    }
+    folders = ("history", "predictions", "classes", "cards", "replicates")
+    paths |= {name: inputs / "metrics" / name for name in folders}
+    return [part for name, path in paths.items() for part in (f"--{name}", str(path))]
 
 
 @pytest.fixture

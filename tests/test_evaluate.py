@@ -1,5 +1,6 @@
 """The evaluate stage, on a network whose answers can be worked out by hand."""
 
+import json
 import math
 
 import keras
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages.common import mnist
-from stages.evaluate import evaluate, scores
+from stages.evaluate import describe, evaluate, scores
 
 
 @pytest.fixture(scope="module")
@@ -29,11 +30,12 @@ def pictures(shown: np.ndarray) -> np.ndarray:
 def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
     actual = np.arange(1234) % 10  # no multiple of the number of pictures computed at once
     shown = np.where(np.arange(1234) % 4 == 0, (actual + 1) % 10, actual)  # 309 wrong, all of an even digit
-    paths = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv")]
+    paths = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv", "d.json")]
     evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), *paths)
-    metrics, classes, predictions = (path.read_text() for path in paths)
+    metrics, classes, predictions, card = (path.read_text() for path in paths)
     loss = (925 * math.log(2) + 309 * math.log(18)) / 1234
     assert metrics == f'{{\n  "accuracy": {round(925 / 1234, 6)},\n  "loss": {round(loss, 6)}\n}}\n'
+    assert json.loads(card).items() > json.loads(metrics).items()
     rows = classes.splitlines()
     assert rows[0] == "digit,precision,recall,f1,support"
     assert len(rows) == 11
@@ -53,3 +55,27 @@ def test_scores_by_hand():
         [2, 0.0, 0.0, 0.0, 1],
         [3, 0.0, 0.0, 0.0, 0],
     ]
+
+
+def test_a_card_has_shapes_parameter_counts_and_the_first_filters():
+    """By hand: 3 * 3 + 1 weights for each of 2 filters, 4 numbers a channel of which 2 are trained, 338 * 10 + 10."""
+    layers = keras.layers
+    chain = [layers.Conv2D(2, 3), layers.BatchNormalization(), layers.MaxPooling2D(2), layers.Flatten()]
+    made = keras.Sequential([keras.Input((28, 28, 1)), *chain, layers.Dense(10, "softmax")])
+    kernel = np.arange(18, dtype=np.float32).reshape(3, 3, 1, 2) / 8
+    made.layers[0].set_weights([kernel, np.zeros(2, np.float32)])
+    found = describe(made)
+    assert [tuple(layer.values()) for layer in found["layers"]] == [
+        ("Conv2D", [26, 26, 2], 20, 20),
+        ("BatchNormalization", [26, 26, 2], 8, 4),
+        ("MaxPooling2D", [13, 13, 2], 0, 0),
+        ("Flatten", [338], 0, 0),
+        ("Dense", [10], 3390, 3390),
+    ]
+    assert found["kernels"][1] == [[0.125, 0.375, 0.625], [0.875, 1.125, 1.375], [1.625, 1.875, 2.125]]
+
+
+def test_without_a_convolution_over_one_channel_a_card_has_no_filters(model):
+    layers = keras.layers
+    wide = keras.Sequential([keras.Input((28, 28, 1)), layers.Reshape((14, 14, 4)), layers.Conv2D(2, 3)])
+    assert describe(model)["kernels"] == describe(wide)["kernels"] == []

@@ -23,7 +23,7 @@ def project(downloaded, tmp_path_factory) -> Project:
     for recorded in ("dvc.lock", "metrics"):
         path = made.folder / recorded
         shutil.rmtree(path) if path.is_dir() else path.unlink()
-    made.run("git", "checkout", "-q", "metrics/replicates")  # of another pipeline, which takes too long for a test
+    made.run("git", "checkout", "-q", "metrics/replicates")  # made by another pipeline, which takes too long for a test
     made.output = made.run("dvc", "repro", AUDIT_LOG=str(made.folder / ".dvc/tmp/audit.log"))
     return made
 
@@ -34,7 +34,7 @@ def committed(project: Project) -> str:
 
 def test_a_run_from_nothing_gives_the_committed_bytes(project):
     assert {name.split("@")[0] for name in project.stages_run(project.output)} == {
-        "download", "prepare", "train", "evaluate", "infer", "plots",
+        "download", "prepare", "train", "evaluate", "infer", "plots", "report",
     }  # fmt: skip
     assert committed(project) == ""
 
@@ -99,7 +99,7 @@ def test_an_edit_to_one_version_runs_that_version_alone(project):
     project.edit("params.yaml", "epochs: 30", "epochs: 29")
     changed = json.loads(project.run("dvc", "status", "--json", "dvc.yaml"))
     project.run("git", "checkout", "-q", "params.yaml")
-    assert set(changed) == {"train@cnn", "plots"}  # and evaluate@cnn as soon as the model is another one
+    assert set(changed) == {"train@cnn", "plots", "report"}  # and evaluate@cnn as soon as the model is another one
 
 
 def test_branches_differ_in_what_was_changed_and_a_new_block_trains(project):
@@ -124,7 +124,7 @@ def test_branches_differ_in_what_was_changed_and_a_new_block_trains(project):
     project.run("git", "checkout", "-q", "main")
     project.run("dvc", "checkout")
     changed = {"mlp", "two_convolutions"}
-    assert ran == {f"{stage}@{name}" for stage in ("train", "evaluate") for name in changed} | {"plots"}
+    assert ran == {f"{stage}@{name}" for stage in ("train", "evaluate") for name in changed} | {"plots", "report"}
     assert set(metrics) == {f"metrics/{name}.json" for name in changed}
     assert set(metrics["metrics/mlp.json"]) == {"accuracy", "loss"}
     assert metrics["metrics/two_convolutions.json"]["accuracy"]["new"] > 0.85
@@ -150,5 +150,5 @@ def test_a_forced_run_elsewhere_gives_the_same_bytes(downloaded, tmp_path):
         TF_ENABLE_ONEDNN_OPTS="1", ONEDNN_MAX_CPU_ISA="ALL", XLA_FLAGS="--xla_cpu_enable_fast_math=true",
         MPLBACKEND="svg",
     )  # fmt: skip
-    assert len(other.stages_run(output)) == 10
+    assert len(other.stages_run(output)) == 11
     assert committed(other) == ""

@@ -125,9 +125,10 @@ def graph(stages: dict[str, dict], box: int = 236, gap: int = 24, line: int = 16
     links = nx.transitive_reduction(links)
     centre, boxes, top = {}, {}, 4.0
     for layer in nx.topological_generations(links):
-        names = sorted(layer, key=list(stages).index)
-        wanted = [float(np.mean([centre[each] for each in links.predecessors(name)] or [0.0])) for name in names]
-        if len(set(wanted)) < len(names):  # side by side
+        below = {name: float(np.mean([centre[each] for each in links.predecessors(name)] or [0.0])) for name in layer}
+        names = sorted(layer, key=lambda name: (below[name], list(stages).index(name)))
+        wanted = [below[name] for name in names]
+        if len(names) > 1 and min(np.diff(wanted)) < box + gap:  # side by side
             middle = float(np.mean(wanted))
             wanted = [middle + (place - (len(names) - 1) / 2) * (box + gap) for place in range(len(names))]
         height = 34 + line * max(len(stages[name]["writes"]) for name in names)
