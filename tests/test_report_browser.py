@@ -27,6 +27,7 @@ FLAGS = [
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--hide-scrollbars",  # a phone's take no room
 ]
 THEMES = ("light", "dark")
 # The accessibility checker, with the bytes that its maker published; fetched as the outside files are.

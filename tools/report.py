@@ -69,14 +69,15 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
         for figure, (shown, better) in FIGURES.items():
             if figure not in before | now:
                 continue
-            gain = now[figure] - before[figure] if figure in before and figure in now else 0
+            both = figure in before and figure in now
+            gain = now[figure] - before[figure] if both else 0
             rows.append(
                 {
                     "version": version,
                     "figure": figure.replace("_", " "),
                     "old": shown(before[figure]) if figure in before else "–",
                     "new": shown(now[figure]) if figure in now else "–",
-                    "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "",
+                    "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
                     "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * better)), ""),
                 }
             )

@@ -25,9 +25,10 @@ def ticks(low: float, high: float, about: int) -> list[float]:
 
 
 def log_ticks(low: float, high: float) -> list[float]:
-    """1, 2 and 5 times the powers of ten in [low, high]."""
+    """1, 2 and 5 times the powers of ten in [low, high], or round values if these are fewer than three."""
     powers = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    return [value for power in powers for factor in (1, 2, 5) if low <= (value := factor * 10.0**power) <= high]
+    found = [value for power in powers for factor in (1, 2, 5) if low <= (value := factor * 10.0**power) <= high]
+    return found if len(found) > 2 else ticks(low, high, 5)
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:

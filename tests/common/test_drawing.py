@@ -25,6 +25,7 @@ def test_ticks_are_round_and_inside(low, high, about, expected):
 
 def test_ticks_of_a_logarithmic_axis():
     assert drawing.log_ticks(0.03, 2.5) == [0.05, 0.1, 0.2, 0.5, 1, 2]
+    assert drawing.log_ticks(0.11, 0.19) == [0.12, 0.14, 0.16, 0.18]
 
 
 def test_a_line_is_where_its_ticks_say():
