@@ -5,7 +5,7 @@ FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 .PHONY: repro test setup lint lock verify readme replicates bench
-.PHONY: gate report experiments ci-repro ci-recorded ci-report
+.PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
@@ -40,6 +40,9 @@ ci-recorded: setup      ## fail if dvc.lock and metrics/ in Git are not what the
 ci-report: setup        ## write the report to report.md and to the summary of GitHub's job
 	@$(MAKE) --silent --old-file=setup report FORMAT=markdown > report.md
 	@cat report.md >> "$${GITHUB_STEP_SUMMARY:-/dev/null}"
+
+screenshot: setup       ## take the README's picture of the report; needs chromium and chromium-driver
+	.venv/bin/python -m tools.screenshot
 
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme

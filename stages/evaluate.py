@@ -32,7 +32,7 @@ def describe(model: keras.Sequential) -> dict[str, list]:
 
     Returns:
         layers: each layer's class, output shape without the batch axis, and numbers of parameters, all and trained.
-        kernels: the filters, each (rows, columns), of the first Conv2D that sees one channel; [] if there is none.
+        kernels: the filters, each (rows, columns), of the first Conv2D, if there is one and it sees one channel.
     """
     layers = [
         {
@@ -43,10 +43,11 @@ def describe(model: keras.Sequential) -> dict[str, list]:
         }
         for layer in model.layers
     ]
-    convolutions = [layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)]
-    kernel = keras.ops.convert_to_numpy(convolutions[0].kernel) if convolutions else np.empty((0, 0, 0, 0))
-    kernels = kernel[:, :, 0].transpose(2, 0, 1) if kernel.shape[2] == 1 else np.empty((0, 0, 0))
-    return {"layers": layers, "kernels": [[[rounded(v) for v in row] for row in each] for each in kernels]}
+    convolution = next((layer for layer in model.layers if isinstance(layer, keras.layers.Conv2D)), None)
+    if convolution is None or convolution.kernel.shape[2] != 1:
+        return {"layers": layers}  # DVC's plots fail at an empty list
+    kernels = keras.ops.convert_to_numpy(convolution.kernel)[:, :, 0].transpose(2, 0, 1)
+    return {"layers": layers, "kernels": [[[rounded(weight) for weight in row] for row in each] for each in kernels]}
 
 
 def evaluate(

@@ -165,7 +165,7 @@ def gather_version(args: argparse.Namespace, name: str, place: int, model: Model
             }
             for row in wrong[:MOST_MISTAKES]
         ],
-        "filters": filters(np.array(card["kernels"]), images[0]),
+        "filters": filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
         "spread": read_json(spread) if spread.exists() else None,
     }
@@ -186,8 +186,11 @@ def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
-    """The first convolution's kernels (n, rows, columns) as pictures, and what some do to a digit; None if n is 0."""
-    if not kernels.size:
+    """The first convolution's kernels (n, rows, columns) as pictures, and what some do to a digit.
+
+    None if n is 0, or if they are larger than the digit.
+    """
+    if not kernels.size or max(kernels.shape[1:]) > min(digit.shape):
         return None
     answers = [respond(digit, kernel) for kernel in kernels]
     strongest = sorted(np.argsort([-np.maximum(answer, 0).sum() for answer in answers], kind="stable")[:RESPONSES])

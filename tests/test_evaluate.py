@@ -78,4 +78,4 @@ def test_a_card_has_shapes_parameter_counts_and_the_first_filters():
 def test_without_a_convolution_over_one_channel_a_card_has_no_filters(model):
     layers = keras.layers
     wide = keras.Sequential([keras.Input((28, 28, 1)), layers.Reshape((14, 14, 4)), layers.Conv2D(2, 3)])
-    assert describe(model)["kernels"] == describe(wide)["kernels"] == []
+    assert set(describe(model)) == set(describe(wide)) == {"layers"}

@@ -16,14 +16,10 @@ from PIL import Image, ImageDraw, ImageFont
 from stages.common import charts
 from stages.common.cli import UserError
 from stages.common.results import (
-    Predictions,
-    confident_mistakes,
     confusion,
     read_history,
     read_pictures,
-    read_predictions,
 )
-from stages.common.styles import version_styles
 from stages.plots import draw_top_k, plots
 
 ROOT = Path(__file__).parent.parent
@@ -177,66 +173,11 @@ def test_a_missing_file_is_named_and_the_old_pictures_stay(inputs, tmp_path, nam
     assert [path.name for path in tmp_path.iterdir() if path.name.endswith(".part")] == []
 
 
-HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n"
-PREDICTIONS = "actual,predicted,probability\n"
-
-
-@pytest.mark.parametrize(
-    ("text", "line", "reason"),
-    [
-        ("", 1, "header"),
-        ("epoch,loss\n1,2\n", 1, "header"),
-        (HISTORY, 1, "no rows"),
-        (HISTORY + "1,0.5,0.9,0.4,0.9\n2,0.4,0.9,0.4\n", 3, "4 fields"),
-        (HISTORY + "1,high,0.9,0.4,0.9\n", 2, "high"),
-        (HISTORY + "1,nan,0.9,0.4,0.9\n", 2, "finite"),
-        (HISTORY + "1,0.5,0.9,0.4,0.9\n3,0.4,0.9,0.4,0.9\n", 3, "epoch '3'"),
-    ],
-)
-def test_a_malformed_history_is_named_with_its_line(tmp_path, text, line, reason):
-    path = tmp_path / "mlp.csv"
-    path.write_text(text)
-    with pytest.raises(UserError, match=reason) as error:
-        read_history(path)
-    assert f"{path}, line {line}:" in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("rows", "place", "reason"),
-    [
-        ("3,3,0.9\n4,11,0.8\n", "line 3", "11 is not a digit"),
-        ("3,3,0.9\n4,x,0.8\n", "line 3", "'x'"),
-        ("3,3,0.9\n5,5,0.8\n", "line 3", "test label is 4"),
-        ("3,3,1.5\n4,4,0.8\n", "line 2", "not a probability"),
-        ("3,3,0.9\n4,4,0.8\n4,4,0.8\n", "line 4", "more rows"),
-        ("3,3,0.9\n", "mlp.csv: 1 rows", "2 test images"),
-    ],
-)
-def test_malformed_predictions_are_named_with_their_line(tmp_path, rows, place, reason):
-    path = tmp_path / "mlp.csv"
-    path.write_text(PREDICTIONS + rows)
-    with pytest.raises(UserError, match=reason) as error:
-        read_predictions(path, np.array([3, 4], np.uint8))
-    assert str(path) in str(error.value) and place in str(error.value)
-
-
 @pytest.mark.parametrize("text", ["{", '{"a": 1}', '[{"image": "a.jpg"}]', '[{"image": "a", "predictions": [{}]}]'])
 def test_malformed_resnet50_predictions_are_named(inputs, tmp_path, text):
     (inputs / "resnet50.json").write_text(text)
     with pytest.raises(UserError, match=r"resnet50\.json"):
         plots(*arguments(inputs, tmp_path / "out"), epochs=EPOCHS)
-
-
-def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():
-    counts = confusion(np.array([0, 0, 0, 4, 4, 9]), np.array([0, 0, 6, 9, 9, 4]))
-    by_hand = np.zeros((10, 10), int)
-    by_hand[0, 0], by_hand[0, 6], by_hand[4, 9], by_hand[9, 4] = 2, 1, 2, 1
-    assert np.array_equal(counts, by_hand)
-
-
-def test_mistakes_come_by_probability_then_by_row():
-    answer = Predictions(np.array([1, 2, 3, 4, 5]), np.array([7, 2, 7, 7, 7]), np.array([0.5, 1.0, 0.9, 0.5, 0.7]))
-    assert confident_mistakes(answer).tolist() == [2, 4, 0, 3]
 
 
 def test_at_most_12_of_resnet50_s_pictures_are_shown_and_the_rest_is_said(inputs):
@@ -251,7 +192,7 @@ def test_at_most_12_of_resnet50_s_pictures_are_shown_and_the_rest_is_said(inputs
 
 def test_without_validation_without_mistakes_and_without_pictures_there_still_are_charts(tmp_path):
     path = tmp_path / "mlp.csv"
-    path.write_text(HISTORY + "1,0.5,0.9,,\n")
+    path.write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.9,,\n")
     digits = np.arange(10)
     with charts.style():
         charts.save_png(charts.draw_learning_curves({"mlp": read_history(path)}, {"mlp": 2}), tmp_path / "a.png")
@@ -279,8 +220,3 @@ def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_wr
 def test_a_picture_that_cannot_be_read_any_more_is_named(inputs):
     with pytest.raises(UserError, match=r"broken\.jpg: no picture that can be read.*dvc repro"):
         read_pictures([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images", most=12)
-
-
-def test_a_version_has_its_own_colour_and_marker():
-    styles = version_styles([f"v{number}" for number in range(42)])
-    assert len({tuple(style.items()) for style in styles.values()}) == 42

@@ -114,7 +114,7 @@ def test_any_parameters_make_a_page(report_inputs):
     make_small(folder(report_inputs))
     text = page(report_inputs)
     assert "Not in the tutorial" in text
-    assert "No version starts with a convolution" in text
+    assert "No version has a first convolution" in text
     assert "beta_1 0.8" in text
     assert 'id="seeds"' not in text and "#seeds" not in text
     assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower().replace("tenant", "")
@@ -175,6 +175,13 @@ def test_the_response_of_a_filter_by_hand():
     image = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0]])
     upright = np.array([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
     assert report.respond(image, upright).tolist() == [[1.5, 0.0]]
+
+
+def test_filters_that_do_not_fit_on_a_digit_are_not_shown():
+    digit = np.ones((28, 28))
+    assert report.filters(np.ones((2, 31, 31)), digit) is None
+    assert report.filters(np.array([]), digit) is None
+    assert report.filters(np.ones((2, 28, 28)), digit)["count"] == 2
 
 
 def test_signed_numbers_have_the_colours_that_the_page_names():
