@@ -120,6 +120,20 @@ def test_any_parameters_make_a_page(report_inputs):
     assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower().replace("tenant", "")
 
 
+def test_a_spread_that_was_measured_with_other_results_is_said_to_be(report_inputs):
+    """The first seed is that of the main pipeline, so that its result is the same where nothing has changed since."""
+    metrics = folder(report_inputs) / "metrics"
+    for name in ("mlp", "mlp_batchnorm", "cnn"):
+        accuracy = json.loads((metrics / f"cards/{name}.json").read_text())["accuracy"]
+        spread = json.loads((metrics / f"replicates/{name}.json").read_text())
+        spread["accuracy"]["values"][0] = accuracy
+        (metrics / f"replicates/{name}.json").write_text(json.dumps(spread))
+    assert "earlier state" not in page(report_inputs)
+    spread["accuracy"]["values"][0] = 0.5
+    (metrics / "replicates/cnn.json").write_text(json.dumps(spread))
+    assert page(report_inputs).count("of an earlier state<") == 1
+
+
 def test_a_version_without_mistakes_is_shown(report_inputs):
     metrics = folder(report_inputs) / "metrics"
     rows = (metrics / "predictions/mlp.csv").read_text().splitlines()

@@ -24,6 +24,7 @@ TOLERANCES = {
 }
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
+KEYS = ("accuracy", "loss", "kernels")  # of JSON files, whose names a key of such a figure has in it
 NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
 
 
@@ -81,7 +82,7 @@ def metric_gaps(old: bytes, new: bytes) -> dict[str, float]:
     def walk(old: object, new: object, key: str = "its keys", figure: str | None = None) -> None:
         if isinstance(old, dict) and isinstance(new, dict) and old.keys() == new.keys():
             for key in old:
-                walk(old[key], new[key], key, next((name for name in ("accuracy", "loss", "kernels") if name in key), figure))
+                walk(old[key], new[key], key, next((name for name in KEYS if name in key), figure))
         elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
             for pair in zip(old, new, strict=True):
                 walk(*pair, key, figure)

@@ -47,6 +47,16 @@ def test_a_figure_that_is_no_number_is_never_covered(bad):
     assert not tolerance.covers(found)
 
 
+def test_the_filters_of_a_card_may_differ_and_its_layers_may_not():
+    old, new = ({"layers": [{"parameters": 9}], "kernels": [[[weight]]]} for weight in (0.5, -0.5))
+    assert tolerance.covers(
+        tolerance.gaps("metrics/cards/cnn.json", json.dumps(old).encode(), json.dumps(new).encode())
+    )
+    other = new | {"layers": [{"parameters": 10}]}
+    with pytest.raises(ValueError, match="parameters: 9 recorded, 10 now"):
+        tolerance.gaps("metrics/cards/cnn.json", json.dumps(old).encode(), json.dumps(other).encode())
+
+
 def test_one_figure_too_far_away_is_enough():
     assert tolerance.covers({"accuracy": 0.0, "loss": 0.0})
     assert not tolerance.covers({"accuracy": 0.0, "loss": 1.0})
