@@ -83,7 +83,7 @@ def project(downloaded, tmp_path_factory) -> Project:
     (made.folder / "params.yaml").write_text(PARAMS)
     yaml = YAML(typ="safe", pure=True)
     pipeline = yaml.load((ROOT / "dvc.yaml").read_bytes())
-    for stage in ("infer", "plots"):
+    for stage in ("infer", "plots", "report"):
         del pipeline["stages"][stage]
     with (made.folder / "dvc.yaml").open("w") as file:
         yaml.dump({"stages": pipeline["stages"]}, file)
