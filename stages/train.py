@@ -3,13 +3,22 @@
 from pathlib import Path
 
 from stages.common import cli, fitting, mnist, network, runtime
+from stages.common.checkpoint import Checkpoint, key_of
 from stages.common.files import rounded, write_csv
 from stages.common.params import Model, load_params
 
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
 
-def train(version: str, model: Model, seed: int, digits: mnist.Digits, model_path: Path, history_path: Path) -> None:
+def train(
+    version: str,
+    model: Model,
+    seed: int,
+    digits: mnist.Digits,
+    model_path: Path,
+    history_path: Path,
+    checkpoint: Checkpoint | None = None,
+) -> None:
     """Train `version` on `digits` and write the model and its learning curve.
 
     Args:
@@ -17,17 +26,20 @@ def train(version: str, model: Model, seed: int, digits: mnist.Digits, model_pat
         model_path: `.keras` file, which plain `keras.saving.load_model` loads.
         history_path: CSV, one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy; the last two are
             empty without a validation part.
+        checkpoint: where an interrupted training goes on from; removed at the end.
 
     Raises:
         UserError: naming the key in params.yaml that Keras refuses, or when training diverges.
     """
-    trained, history = fitting.train(version, model, digits, seed)
+    trained, history = fitting.train(version, model, digits, seed, checkpoint)
     network.save(trained, model_path)
     rows = [
         [row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
         for row in history
     ]
     write_csv(history_path, HISTORY, rows)
+    if checkpoint:
+        checkpoint.remove()
 
 
 def main() -> None:
@@ -37,12 +49,22 @@ def main() -> None:
     parser.add_argument("--prepared", type=Path, required=True, help="folder with the prepared arrays")
     parser.add_argument("--model", type=Path, required=True, help=".keras file to write")
     parser.add_argument("--history", type=Path, required=True, help="CSV file to write, one row an epoch")
+    parser.add_argument(
+        "--checkpoints",
+        type=Path,
+        default=".dvc/tmp/checkpoints",
+        help="folder for the state after the last epoch, from which an interrupted training goes on "
+        "(default: %(default)s)",
+    )
     args = parser.parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
     runtime.set_up(params.seed, params.threads)
     digits = mnist.load(args.prepared, "train")
-    train(args.version, model, params.seed, digits, args.model, args.history)
+    parameters = {"model": model.model_dump(), "seed": params.seed, "threads": params.threads}
+    key = key_of(parameters, [digits.images, digits.labels])
+    checkpoint = Checkpoint(args.checkpoints / f"{args.version}.ckpt", key)
+    train(args.version, model, params.seed, digits, args.model, args.history, checkpoint)
 
 
 if __name__ == "__main__":

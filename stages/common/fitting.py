@@ -14,6 +14,7 @@ import tensorflow as tf
 
 from stages.common import cli
 from stages.common import network as networks
+from stages.common.checkpoint import Checkpoint
 from stages.common.cli import UserError
 from stages.common.mnist import CLASSES, Digits
 from stages.common.params import Model
@@ -49,7 +50,9 @@ def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
     return Digits(digits.images[:at], digits.labels[:at]), Digits(digits.images[at:], digits.labels[at:])
 
 
-def train(version: str, model: Model, digits: Digits, seed: int) -> tuple[keras.Sequential, list[dict]]:
+def train(
+    version: str, model: Model, digits: Digits, seed: int, checkpoint: Checkpoint | None = None
+) -> tuple[keras.Sequential, list[dict]]:
     """Train `version` from fresh weights; return it, made of plain Keras layers, and its history (see `fit`).
 
     It is trained with the layers' faster twins. Everything random comes from `seed`.
@@ -58,19 +61,28 @@ def train(version: str, model: Model, digits: Digits, seed: int) -> tuple[keras.
     keras.utils.set_random_seed(seed)
     shape = digits.images.shape[1:]
     fast = networks.build(version, model, shape, CLASSES, fast=True)
-    history = fit(fast, networks.optimizer(version, model), digits, model, seed)
+    history = fit(fast, networks.optimizer(version, model), digits, model, seed, checkpoint)
     plain = networks.build(version, model, shape, CLASSES)
     plain.set_weights(fast.get_weights())
     return plain, history
 
 
-def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, model: Model, seed: int) -> list[dict]:
+def fit(
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    digits: Digits,
+    model: Model,
+    seed: int,
+    checkpoint: Checkpoint | None = None,
+) -> list[dict]:
     """Train `network` in place.
 
     Args:
         digits: the training set, from whose end the validation part is cut.
         model: batch size, epochs, validation split and early stopping.
         seed: decides, with the epoch's number, the order of the examples.
+        checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
+            ends with the same bits.
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
@@ -83,8 +95,9 @@ def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, m
     run_steps, assess = compile_steps(network, optimizer, model.batch_size), compile_assess(network)
     stopping = _stopping(network, model)
     data = tf.constant(train.images), tf.constant(train.labels.astype(np.int32))
-    history = []
-    for epoch in range(model.epochs):
+    history = _resume(checkpoint, network, optimizer, stopping) if checkpoint else []
+    while len(history) < model.epochs and not network.stop_training:
+        epoch = len(history)
         order = np.random.default_rng([seed, epoch]).permutation(len(train.labels)).astype(np.int32)
         figures = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
         if len(validation.labels):
@@ -98,8 +111,8 @@ def fit(network: keras.Sequential, optimizer: keras.Optimizer, digits: Digits, m
         history.append({"epoch": epoch + 1} | figures)
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
         stopping.on_epoch_end(epoch, figures)
-        if network.stop_training:
-            break
+        if checkpoint:
+            _save(checkpoint, network, optimizer, stopping, history)
     optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`
     stopping.on_train_end()
     return history
@@ -117,6 +130,42 @@ def _stopping(network: keras.Sequential, model: Model) -> keras.callbacks.Callba
     stopping.on_train_begin()
     network.stop_training = False
     return stopping
+
+
+# What an epoch changes: the variables (those of a network hold the state of its random layers too), the history, and
+# what early stopping remembers, beside the best weights.
+REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch")
+
+
+def _save(
+    checkpoint: Checkpoint,
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    stopping: keras.callbacks.Callback,
+    history: list[dict],
+) -> None:
+    arrays = [variable.numpy() for variable in (*network.variables, *optimizer.variables)]
+    remembered = {name: value for name, value in vars(stopping).items() if name in REMEMBERED}
+    state = {"history": history, "stopping": remembered, "stop": network.stop_training}
+    checkpoint.save(arrays + (getattr(stopping, "best_weights", None) or []), state)
+
+
+def _resume(
+    checkpoint: Checkpoint, network: keras.Sequential, optimizer: keras.Optimizer, stopping: keras.callbacks.Callback
+) -> list[dict]:
+    """Set everything to what `_save` saved and return the history, which is empty if there is nothing saved."""
+    arrays, state = checkpoint.load() or ([], None)
+    if state is None:
+        return []
+    variables = (*network.variables, *optimizer.variables)
+    for variable, array in zip(variables, arrays, strict=False):
+        variable.assign(array.view(variable.numpy().dtype))
+    if best := arrays[len(variables) :]:
+        stopping.best_weights = [array.view(now.dtype) for array, now in zip(best, network.get_weights(), strict=True)]
+    vars(stopping).update(state["stopping"])
+    network.stop_training = state["stop"]
+    cli.log(f"going on after epoch {len(state['history'])}, saved in {checkpoint.path}")
+    return state["history"]
 
 
 def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int, name: str) -> dict[str, float]:

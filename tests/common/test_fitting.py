@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from stages.common import fitting, mnist, network
+from stages.common.checkpoint import Checkpoint
 from stages.common.cli import UserError
 from stages.common.params import Model
 
@@ -20,10 +21,12 @@ def version(*layers: object, **settings: object) -> Model:
     return Model.model_validate(defaults | {"validation_split": 0.05} | settings)
 
 
-def fit(model: Model, digits: mnist.Digits, seed: int = 42) -> tuple[keras.Model, list[dict]]:
+def fit(
+    model: Model, digits: mnist.Digits, seed: int = 42, checkpoint: Checkpoint | None = None
+) -> tuple[keras.Model, list[dict]]:
     keras.utils.set_random_seed(seed)
     trained = network.build("v", model, SHAPE, mnist.CLASSES, fast=True)
-    return trained, fitting.fit(trained, network.optimizer("v", model), digits, model, seed)
+    return trained, fitting.fit(trained, network.optimizer("v", model), digits, model, seed, checkpoint)
 
 
 class Batches(keras.utils.PyDataset):
@@ -166,3 +169,59 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):
     linear = {"Dense": {"units": 10}}
     with pytest.raises(UserError, match=r"^epoch 1: loss is (nan|inf): training diverged; lower .*learning_rate$"):
         fit(version("Flatten", linear, linear, SOFTMAX, optimizer=SGD | {"learning_rate": 1e10}), digits)
+
+
+class CutOff(Checkpoint):
+    """A checkpoint during whose n-th saving the training is cut off."""
+
+    def __init__(self, *arguments: object, after: int):
+        super().__init__(*arguments)
+        self.left = after
+
+    def save(self, *arguments: object) -> None:
+        super().save(*arguments)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+PATIENT = {"early_stopping": {"patience": 2, "restore_best_weights": True}, "optimizer": SGD | {"learning_rate": 1.0}}
+
+
+@pytest.mark.parametrize(
+    ("model", "after"),
+    [
+        (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, epochs=4), (1, 1, 1)),
+        (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX), (2,)),
+        (version({"RandomRotation": {"factor": 0.1}}, {"GaussianNoise": {"stddev": 0.1}}, "Flatten", SOFTMAX), (1,)),
+        (version("Flatten", "BatchNormalization", HIDDEN, SOFTMAX, optimizer=ADAM, epochs=3), (2,)),
+        (version(optimizer=SGD | {"momentum": 0.9, "use_ema": True, "ema_momentum": 0.9}, epochs=3), (2,)),
+        (version(optimizer={"name": "Nadam", "learning_rate": 0.001}, epochs=3), (1,)),
+        (version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": "bfloat16"}}, epochs=3), (1,)),
+        (version(validation_split=0.3, epochs=40, **PATIENT), (1, 3, 2)),
+        (version(validation_split=0.3, epochs=40, **PATIENT), (4,)),
+    ],
+    ids=["dropout", "end", "rotation", "adam", "averages", "nadam", "bfloat16", "stopping", "late"],
+)
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(model, after, digits, tmp_path, capsys):
+    """Cut off after so many more epochs, once for each number; the last epoch counts too."""
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    usual, history = fit(model, small)
+    for more in after:
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, small, checkpoint=CutOff(tmp_path / "v.ckpt", bytes(32), after=more))
+    capsys.readouterr()
+    resumed, resumed_history = fit(model, small, checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    logged = capsys.readouterr().err.splitlines()
+    assert logged[0] == f"going on after epoch {sum(after)}, saved in {tmp_path / 'v.ckpt'}"
+    assert [line.split("/")[0] for line in logged[1:]] == [f"epoch {row['epoch']}" for row in history[sum(after) :]]
+    assert resumed_history == history
+    assert_same_bits(usual, resumed)
+
+
+def test_a_checkpoint_changes_no_bit(digits, tmp_path):
+    model = version(epochs=2)
+    usual, history = fit(model, digits)
+    kept, kept_history = fit(model, digits, checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    assert history == kept_history
+    assert_same_bits(usual, kept)
