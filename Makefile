@@ -5,15 +5,15 @@ FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 .PHONY: repro test setup lint lock verify readme replicates bench
-.PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
+.PHONY: faults gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/dvc repro
+	.venv/bin/python -m tools.repro
 
 replicates: setup       ## train every version with several seeds
-	.venv/bin/dvc repro replicates/dvc.yaml
+	.venv/bin/python -m tools.repro replicates/dvc.yaml
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
@@ -43,6 +43,9 @@ ci-report: setup        ## write the report to report.md and to the summary of G
 
 screenshot: setup       ## take the README's picture of the report; needs chromium and chromium-driver
 	.venv/bin/python -m tools.screenshot
+
+faults: setup           ## break runs on purpose, many times, and write what happened to docs/faults.md
+	.venv/bin/python -m tools.faults --write docs/faults.md
 
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme
