@@ -12,6 +12,7 @@ from ruamel.yaml import YAML
 from tests.conftest import ROOT
 from tests.project import Project
 
+KEPT = ("assets", "checkpoints")  # what stages keep for their next run, in .dvc/tmp
 ORIGINAL = {"LR": "optimizer: {name: SGD, learning_rate: 0.1}"}
 
 
@@ -56,7 +57,7 @@ def test_every_stage_reads_and_writes_only_what_it_declares(project):
     seen, wrong = set(), []
     for line in (project.folder / ".dvc/tmp/audit.log").read_text().splitlines():
         command, action, path = line.split("\t")
-        if not Path(path).is_relative_to(project.folder) or "/.dvc/tmp/assets" in path:
+        if not Path(path).is_relative_to(project.folder) or any(f"/.dvc/tmp/{name}/" in path for name in KEPT):
             continue
         if action == "read" and "__pycache__" not in path and not Path(path).exists():
             continue  # only looked for, and not there

@@ -68,16 +68,17 @@ class Fault:
     tries: int
     few: int
     run: Callable[["Lab", int], str]
+    mounts: bool
 
 
 FAULTS: list[Fault] = []
 
 
-def fault(name: str, tries: int, few: int) -> Callable[[Callable], Callable]:
-    """Enter the decorated function into FAULTS."""
+def fault(name: str, tries: int, few: int, mounts: bool = False) -> Callable[[Callable], Callable]:
+    """Enter the decorated function, which perhaps mounts file systems, into FAULTS."""
 
     def enter(function: Callable[["Lab", int], str]) -> Callable[["Lab", int], str]:
-        FAULTS.append(Fault(name, tries, few, function))
+        FAULTS.append(Fault(name, tries, few, function, mounts))
         return function
 
     return enter
@@ -184,13 +185,10 @@ class Lab:
         return output
 
     def each_stage(self, tries: int) -> Iterator[Stage]:
-        """The stages in turn, so many, each without its outputs; a WrongError names the stage."""
+        """The stages in turn, so many, each without its outputs."""
         for stage in itertools.islice(itertools.cycle(self.stages), tries):
             self.remove(stage.outs)
-            try:
-                yield stage
-            except WrongError as error:
-                raise WrongError(f"{stage.name}: {error}") from None
+            yield stage
 
 
 # `make repro` but for the environment, which is that of the checkout.
@@ -326,8 +324,10 @@ def remount(folder: Path, options: str) -> None:
     subprocess.run(["mount", "-o", f"remount,{options}", str(folder)], check=True)
 
 
-def can_mount() -> bool:
-    """Whether this user may mount a file system."""
+def possible(each: Fault) -> bool:
+    """Whether this user may do what the fault needs."""
+    if not each.mounts:
+        return True
     with tempfile.TemporaryDirectory() as folder, contextlib.suppress(OSError, subprocess.CalledProcessError):
         subprocess.run(["mount", "-t", "tmpfs", "tmpfs", folder], check=True, stderr=subprocess.DEVNULL)
         subprocess.run(["umount", folder], check=True)
@@ -335,7 +335,7 @@ def can_mount() -> bool:
     return False
 
 
-@fault("full disk under the outputs of a stage", tries=12, few=2)
+@fault("full disk under the outputs of a stage", tries=12, few=2, mounts=True)
 def full_disk(lab: Lab, tries: int) -> str:
     """A file system of a random size that is too small."""
 
@@ -348,7 +348,7 @@ def full_disk(lab: Lab, tries: int) -> str:
     return starve_stages(lab, tries, starved)
 
 
-@fault("read-only file system under the outputs of a stage", tries=6, few=1)
+@fault("read-only file system under the outputs of a stage", tries=6, few=1, mounts=True)
 def read_only(lab: Lab, tries: int) -> str:
     """Nothing can be written."""
 
@@ -358,9 +358,6 @@ def read_only(lab: Lab, tries: int) -> str:
             yield {}, SMALL, "Read-only file system"
 
     return starve_stages(lab, tries, starved)
-
-
-full_disk.mounts = read_only.mounts = True
 
 
 @fault("limit on the size of files (`ulimit -f`)", tries=12, few=2)
@@ -433,7 +430,7 @@ def kill_dvc(lab: Lab, tries: int) -> str:
     return kill_runs(lab, tries, kill)
 
 
-@fault("full disk under DVC's cache", tries=3, few=0)
+@fault("full disk under DVC's cache", tries=3, few=0, mounts=True)
 def full_cache(lab: Lab, tries: int) -> str:
     """DVC says so and stops; with more space `make repro` goes on."""
     for _ in range(tries):
@@ -447,9 +444,6 @@ def full_cache(lab: Lab, tries: int) -> str:
     lab.reset()
     lab.finish()
     return "DVC said `No space left on device`; with more space `make repro` alone gave the same bytes"
-
-
-full_cache.mounts = True
 
 
 # ------------------------------------------------------------------------------------------- what DVC writes in place
@@ -547,9 +541,8 @@ def shared_cache(lab: Lab, tries: int) -> str:
 def table(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[list[str], bool]:
     """Try each fault so many times: the lines of the table, and whether all went as promised."""
     rows, fine = ["| fault | tries | what happened |", "|---|---|---|"], True
-    mounts = can_mount()
     for each, tries in faults:
-        if getattr(each.run, "mounts", False) and not mounts:
+        if not possible(each):
             rows.append(f"| {each.name} | 0 | not tried: needs the right to mount |")
             continue
         cli.log(f"{each.name}, {tries} times")
@@ -558,6 +551,7 @@ def table(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[list[str], bool]:
             happened = each.run(lab, tries)
         except WrongError as error:
             happened, fine = f"**wrong**: {' '.join(str(error).split())}", False
+            cli.log(happened)
             lab.reset()
             lab.finish()
         rows.append(f"| {each.name} | {tries} | {happened} |")
