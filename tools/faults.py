@@ -184,11 +184,9 @@ class Lab:
             raise WrongError(f"left behind: {litter[0].relative_to(self.folder)}")
         return output
 
-    def each_stage(self, tries: int) -> Iterator[Stage]:
-        """The stages in turn, so many, each without its outputs."""
-        for stage in itertools.islice(itertools.cycle(self.stages), tries):
-            self.remove(stage.outs)
-            yield stage
+    def turns(self, tries: int) -> Iterator[Stage]:
+        """The stages in turn, so many."""
+        return itertools.islice(itertools.cycle(self.stages), tries)
 
 
 # `make repro` but for the environment, which is that of the checkout.
@@ -221,7 +219,8 @@ def counted(happened: Counter) -> str:
 def kill_stages(lab: Lab, tries: int, number: signal.Signals) -> str:
     """Send a signal to a stage at a random moment, up to IN_A_ROW times in succession; then it runs to its end."""
     resumed, left = 0, tries
-    for stage in lab.each_stage(-(-tries // IN_A_ROW)):
+    for stage in lab.turns(-(-tries // IN_A_ROW)):
+        lab.remove(stage.outs)
         left, last = max(0, left - IN_A_ROW), left
         while last > left:
             with lab.start(*stage.command) as process:
@@ -290,8 +289,9 @@ def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.Ab
     shall be in, and what the error must say (None: the libraries may die of it in their own way).
     """
     happened = Counter()
-    for stage in lab.each_stage(tries):
+    for stage in lab.turns(tries):
         with starved(stage) as (limits, root, message):
+            lab.remove([str(root / out) for out in stage.outs])
             command = [str(root / word) if word in stage.outs else word for word in stage.command]
             status, output = lab.run(*command, limits=limits)
             happened["failed" if status else "had enough"] += 1

@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import ROOT
 from tools import faults
-from tools.faults import Lab, Stage, WrongError
+from tools.faults import Lab, WrongError
 
 
 @pytest.mark.usefixtures("downloaded")
@@ -23,7 +23,7 @@ def test_a_broken_run_gives_the_bytes_of_an_undisturbed_one():
 
 @pytest.fixture
 def lab(tmp_path) -> Lab:
-    """A copy with the outputs of one stage, but no project around them."""
+    """Outputs without a project around them."""
     made = Lab.__new__(Lab)
     made.folder = tmp_path
     (tmp_path / "folder/deep").mkdir(parents=True)
@@ -31,7 +31,6 @@ def lab(tmp_path) -> Lab:
     (tmp_path / "b.csv").write_text("b")
     made.right = made.bytes_of(["folder", "b.csv"])
     made.expect(["folder", "b.csv"], whole=True)
-    made.stages = [Stage("one", [], ["folder"], 1.0), Stage("two", [], ["b.csv"], 1.0)]
     return made
 
 
@@ -57,8 +56,3 @@ def test_an_output_that_is_not_there_is_wrong_only_at_the_end(lab):
     lab.expect(["folder", "b.csv"], whole=False)
     with pytest.raises(WrongError, match="^folder is missing"):
         lab.expect(["folder", "b.csv"], whole=True)
-
-
-def test_the_stages_take_turns_without_their_outputs(lab):
-    seen = [(stage.name, sorted(path.name for path in lab.folder.iterdir())) for stage in lab.each_stage(3)]
-    assert seen == [("one", ["b.csv"]), ("two", []), ("one", [])]
