@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ".dvc/tmp/assets"
 SMALL = Path("small-disk")  # where a small file system is mounted in the copy
 IN_A_ROW = 3  # kills of a stage before it may run to its end
-PATIENCE = 900  # seconds after which a run counts as hanging
+PATIENCE = 400  # seconds after which a run counts as hanging
 
 PARAMS = """
 seed: 1
@@ -538,12 +538,12 @@ def shared_cache(lab: Lab, tries: int) -> str:
 # -------------------------------------------------------------------------------------------------------------- command
 
 
-def table(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[list[str], bool]:
-    """Try each fault so many times: the lines of the table, and whether all went as promised."""
-    rows, fine = ["| fault | tries | what happened |", "|---|---|---|"], True
+def try_all(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[dict[str, str], bool]:
+    """Try each fault so many times: the rows of the table by the fault's name, and whether all went as promised."""
+    rows, fine = {}, True
     for each, tries in faults:
         if not possible(each):
-            rows.append(f"| {each.name} | 0 | not tried: needs the right to mount |")
+            rows[each.name] = f"| {each.name} | 0 | not tried: needs the right to mount |"
             continue
         cli.log(f"{each.name}, {tries} times")
         started = time.monotonic()
@@ -554,35 +554,53 @@ def table(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[list[str], bool]:
             cli.log(happened)
             lab.reset()
             lab.finish()
-        rows.append(f"| {each.name} | {tries} | {happened} |")
-        cli.log(f"{rows[-1]}  {time.monotonic() - started:.0f} s")
+        rows[each.name] = f"| {each.name} | {tries} | {happened} |"
+        cli.log(f"{rows[each.name]}  {time.monotonic() - started:.0f} s")
     return rows, fine
+
+
+def table(rows: dict[str, str]) -> str:
+    """The rows below a header, in the order of FAULTS."""
+    return "\n".join(
+        ["| fault | tries | what happened |", "|---|---|---|", *(rows[e.name] for e in FAULTS if e.name in rows)]
+    )
+
+
+def write(path: Path, rows: dict[str, str]) -> None:
+    """Write the page, on which faults that were not tried now keep their rows."""
+    lines = path.read_text().splitlines() if path.exists() else []
+    old = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
+    files.write_bytes(path, f"{INTRODUCTION}\n{table(old | rows)}\n".encode())
+
+
+INTRODUCTION = """# Faults
+
+Written by `make faults` ([`tools/faults.py`](../tools/faults.py)): each fault strikes at random moments or sizes, on a copy
+of the project with the real data and one small version, and what comes out is compared, to the bit, with a run that was
+never disturbed.
+"""
 
 
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--few", action="store_true", help="fewer tries, for the test suite")
-    parser.add_argument("--only", default="", help="only faults whose name contains this text")
+    parser.add_argument("--tries", type=int, default=sys.maxsize, help="at most so many of each fault")
+    parser.add_argument("--only", nargs="+", default=[""], help="only faults whose name contains one of these texts")
     parser.add_argument("--seed", type=int, default=1, help="decides the random moments (default: %(default)s)")
-    parser.add_argument("--write", type=Path, help="Markdown file to write the table to as well")
+    parser.add_argument("--write", type=Path, help="Markdown page to renew the rows of")
     args = parser.parse_args()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background of a shell ignores Ctrl-C
-    chosen = [(each, each.few if args.few else each.tries) for each in FAULTS if args.only in each.name]
+    chosen = [each for each in FAULTS if any(text in each.name for text in args.only)]
+    tries = [(each, min(args.tries, each.few if args.few else each.tries)) for each in chosen]
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         cli.log("an undisturbed run, to compare with")
-        rows, fine = table(Lab(Path(folder) / "lab", args.seed), [(each, tries) for each, tries in chosen if tries])
-    text = "\n".join(rows)
-    print(text)
+        rows, fine = try_all(Lab(Path(folder) / "lab", args.seed), [(each, number) for each, number in tries if number])
+    print(table(rows))
     if args.write:
-        files.write_bytes(args.write, f"# Faults\n\n{INTRODUCTION}\n\n{text}\n".encode())
+        write(args.write, rows)
     if not fine:
         raise cli.UserError("not everything is as promised")
-
-
-INTRODUCTION = """Written by `make faults` ([`tools/faults.py`](../tools/faults.py)) from one run: each fault strikes at
-random moments or sizes, on a copy of the project with the real data and one small version, and what comes out is
-compared, to the bit, with a run that was never disturbed."""
 
 
 if __name__ == "__main__":

@@ -56,3 +56,16 @@ def test_an_output_that_is_not_there_is_wrong_only_at_the_end(lab):
     lab.expect(["folder", "b.csv"], whole=False)
     with pytest.raises(WrongError, match="^folder is missing"):
         lab.expect(["folder", "b.csv"], whole=True)
+
+
+def test_the_page_keeps_the_rows_that_were_not_tried_again(tmp_path):
+    page = tmp_path / "docs/faults.md"
+    first, second, third = (each.name for each in faults.FAULTS[:3])
+    faults.write(page, {third: f"| {third} | 1 | old |", first: f"| {first} | 1 | old |"})
+    faults.write(page, {first: f"| {first} | 2 | new |", second: f"| {second} | 2 | new |"})
+    assert page.read_text().splitlines()[-4:] == [
+        "|---|---|---|",
+        f"| {first} | 2 | new |",
+        f"| {second} | 2 | new |",
+        f"| {third} | 1 | old |",
+    ]
