@@ -1,5 +1,7 @@
 """The training loop beside Keras' own `fit`, on the same batches of real digits."""
 
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -185,9 +187,6 @@ class CutOff(Checkpoint):
             raise KeyboardInterrupt
 
 
-PATIENT = {"early_stopping": {"patience": 2, "restore_best_weights": True}, "optimizer": SGD | {"learning_rate": 1.0}}
-
-
 @pytest.mark.parametrize(
     ("model", "after"),
     [
@@ -198,22 +197,35 @@ PATIENT = {"early_stopping": {"patience": 2, "restore_best_weights": True}, "opt
         (version(optimizer=SGD | {"momentum": 0.9, "use_ema": True, "ema_momentum": 0.9}, epochs=3), (2,)),
         (version(optimizer={"name": "Nadam", "learning_rate": 0.001}, epochs=3), (1,)),
         (version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": "bfloat16"}}, epochs=3), (1,)),
-        (version(validation_split=0.3, epochs=40, **PATIENT), (1, 3, 2)),
-        (version(validation_split=0.3, epochs=40, **PATIENT), (4,)),
     ],
-    ids=["dropout", "end", "rotation", "adam", "averages", "nadam", "bfloat16", "stopping", "late"],
+    ids=["dropout", "end", "rotation", "adam", "averages", "nadam", "bfloat16"],
 )
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(model, after, digits, tmp_path, capsys):
     """Cut off after so many more epochs, once for each number; the last epoch counts too."""
     small = mnist.Digits(digits.images[:150], digits.labels[:150])
-    usual, history = fit(model, small)
+    check_resumed(model, small, after, tmp_path / "v.ckpt", capsys)
+
+
+def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_same_epoch(digits, tmp_path, capsys):
+    """Its state is the best loss, how long it has waited and, as here, the best weights."""
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    settings = {"optimizer": SGD | {"learning_rate": 1.0}, "epochs": 40, "validation_split": 0.3}
+    model = version(early_stopping={"patience": 3, "restore_best_weights": True}, **settings)
+    losses = [row["val_loss"] for row in fit(model, small)[1]]
+    best = losses.index(min(losses)) + 1
+    assert 1 < best == len(losses) - 3
+    check_resumed(model, small, (best, 1), tmp_path / "v.ckpt", capsys)
+
+
+def check_resumed(model: Model, digits: mnist.Digits, after: tuple[int, ...], path: Path, capsys) -> None:
+    usual, history = fit(model, digits)
     for more in after:
         with pytest.raises(KeyboardInterrupt):
-            fit(model, small, checkpoint=CutOff(tmp_path / "v.ckpt", bytes(32), after=more))
+            fit(model, digits, checkpoint=CutOff(path, bytes(32), after=more))
     capsys.readouterr()
-    resumed, resumed_history = fit(model, small, checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    resumed, resumed_history = fit(model, digits, checkpoint=Checkpoint(path, bytes(32)))
     logged = capsys.readouterr().err.splitlines()
-    assert logged[0] == f"going on after epoch {sum(after)}, saved in {tmp_path / 'v.ckpt'}"
+    assert logged[0] == f"going on after epoch {sum(after)}, saved in {path}"
     assert [line.split("/")[0] for line in logged[1:]] == [f"epoch {row['epoch']}" for row in history[sum(after) :]]
     assert resumed_history == history
     assert_same_bits(usual, resumed)
