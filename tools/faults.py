@@ -240,7 +240,7 @@ def kill_stages(lab: Lab, tries: int, number: signal.Signals) -> str:
     )
 
 
-@fault("SIGKILL to a stage", tries=50, few=9)
+@fault("SIGKILL to a stage", tries=50, few=6)
 def sigkill(lab: Lab, tries: int) -> str:
     """As the kernel does when memory runs out."""
     return kill_stages(lab, tries, signal.SIGKILL)
@@ -336,7 +336,7 @@ def possible(each: Fault) -> bool:
     return False
 
 
-@fault("full disk under the outputs of a stage", tries=12, few=2, mounts=True)
+@fault("full disk under the outputs of a stage", tries=12, few=1, mounts=True)
 def full_disk(lab: Lab, tries: int) -> str:
     """A file system of a random size that is too small."""
 
@@ -361,7 +361,7 @@ def read_only(lab: Lab, tries: int) -> str:
     return starve_stages(lab, tries, starved)
 
 
-@fault("limit on the size of files (`ulimit -f`)", tries=12, few=2)
+@fault("limit on the size of files (`ulimit -f`)", tries=12, few=1)
 def file_size(lab: Lab, tries: int) -> str:
     """A random limit below the largest output."""
 
@@ -404,25 +404,25 @@ def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None]) ->
     )
 
 
-@fault("SIGKILL to a whole run", tries=6, few=1)
+@fault("SIGKILL to a whole run", tries=4, few=1)
 def kill_all(lab: Lab, tries: int) -> str:
     """`make`, DVC and the stage at once."""
     return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGKILL))
 
 
-@fault("SIGINT (Ctrl-C) to a whole run", tries=4, few=0)
+@fault("SIGINT (Ctrl-C) to a whole run", tries=2, few=0)
 def interrupt_all(lab: Lab, tries: int) -> str:
     """As a terminal does."""
     return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGINT))
 
 
-@fault("SIGTERM to `make`", tries=4, few=0)
+@fault("SIGTERM to `make`", tries=2, few=0)
 def terminate_make(lab: Lab, tries: int) -> str:
     """It passes the signal on to DVC, which leaves the stage behind."""
     return kill_runs(lab, tries, subprocess.Popen.terminate)
 
 
-@fault("SIGKILL to DVC alone", tries=4, few=0)
+@fault("SIGKILL to DVC alone", tries=2, few=0)
 def kill_dvc(lab: Lab, tries: int) -> str:
     """Its stage is left behind."""
 
@@ -433,7 +433,7 @@ def kill_dvc(lab: Lab, tries: int) -> str:
     return kill_runs(lab, tries, kill)
 
 
-@fault("full disk under DVC's cache", tries=3, few=0, mounts=True)
+@fault("full disk under DVC's cache", tries=2, few=0, mounts=True)
 def full_cache(lab: Lab, tries: int) -> str:
     """DVC says so and stops; with more space `make repro` goes on."""
     for _ in range(tries):
@@ -490,7 +490,7 @@ def two(lab: Lab, first: tuple[str, ...], cwd: Path) -> list[tuple[int, str]]:
         return [(process.returncode, log.read()), later]
 
 
-@fault("two `make repro` at once in one checkout", tries=4, few=1)
+@fault("two `make repro` at once in one checkout", tries=2, few=0)
 def two_runs(lab: Lab, tries: int) -> str:
     """The second starts at a random moment of the first."""
     for _ in range(tries):
@@ -502,7 +502,7 @@ def two_runs(lab: Lab, tries: int) -> str:
     return "the second waited, said so, and had nothing to do; both exit status 0; the same bytes"
 
 
-@fault("two plain `dvc repro` at once in one checkout", tries=4, few=0)
+@fault("two plain `dvc repro` at once in one checkout", tries=2, few=0)
 def two_dvc(lab: Lab, tries: int) -> str:
     """DVC itself refuses what another one works on."""
     happened = Counter()
@@ -516,7 +516,7 @@ def two_dvc(lab: Lab, tries: int) -> str:
     return f"{counted(happened)}; `make repro` alone gave the same bytes"
 
 
-@fault("two checkouts that share a cache, `make repro` at once", tries=3, few=0)
+@fault("two checkouts that share a cache, `make repro` at once", tries=2, few=0)
 def shared_cache(lab: Lab, tries: int) -> str:
     """Both write the same files into it."""
     with tempfile.TemporaryDirectory(dir=lab.folder.parent) as other:
