@@ -217,6 +217,14 @@ def counted(happened: Counter) -> str:
 # ------------------------------------------------------------------------------------------------------ killed stages
 
 
+def strike(process: subprocess.Popen, seconds: float, kill: Callable[[subprocess.Popen], None]) -> None:
+    """Let a process run for so long, then do something to it, unless it has ended."""
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        kill(process)
+
+
 def kill_stages(lab: Lab, tries: int, number: signal.Signals) -> str:
     """Send a signal to a stage at a random moment, up to IN_A_ROW times in succession; then it runs to its end."""
     resumed, left = 0, tries
@@ -224,10 +232,13 @@ def kill_stages(lab: Lab, tries: int, number: signal.Signals) -> str:
         lab.remove(stage.outs)
         left, last = max(0, left - IN_A_ROW), left
         while last > left:
+            started = time.monotonic()
             with lab.start(*stage.command) as process:
-                time.sleep(lab.random.uniform(0, stage.seconds))
-                process.send_signal(number)
-            last -= process.returncode != 0  # one that had ended before does not count
+                strike(process, lab.random.uniform(0, stage.seconds), lambda running: running.send_signal(number))
+            if process.returncode:
+                last -= 1
+            else:  # it had ended before, which does not count
+                stage.seconds = min(stage.seconds, time.monotonic() - started)
             lab.expect(stage.outs, whole=False)
         status, output = lab.run(*stage.command)
         if status:
@@ -393,8 +404,7 @@ def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None]) ->
     for _ in range(tries):
         lab.reset()
         with lab.start(*REPRO) as process:
-            time.sleep(lab.random.uniform(0, lab.seconds))
-            kill(process)
+            strike(process, lab.random.uniform(0, lab.seconds), kill)
         output = lab.finish()
         ran.append(str(output.count("Running stage")))
         waited += "Waiting for process" in output
