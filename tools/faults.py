@@ -316,7 +316,7 @@ def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.Ab
             if status:
                 raise WrongError(f"failed afterwards: {output[-600:]}")
             lab.expect(stage.outs, whole=True, root=root)
-    said = "" if message is None else f", all with exit status 1 and `{message}`"
+    said = f" (each with exit status 1 and `{message}`)" if message and happened["failed"] else ""
     return f"{counted(happened)}{said}; no half output; the same bytes after one more run"
 
 
