@@ -4,8 +4,8 @@ EXTRAS ?=
 FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
-.PHONY: repro test setup lint lock verify readme replicates bench
-.PHONY: faults gate report screenshot experiments ci-repro ci-recorded ci-report
+.PHONY: repro test setup lint lock verify readme replicates bench faults push pull check-cache
+.PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
@@ -47,6 +47,15 @@ screenshot: setup       ## take the README's picture of the report; needs chromi
 faults: setup           ## break runs on purpose, many times, and write what happened to docs/faults.md
 	.venv/bin/python -m tools.faults --write docs/faults.md
 
+push: setup             ## send results and run-cache to the remote (REMOTE=..., default DVC's; VERIFY=1 mends wrong bytes there)
+	.venv/bin/python -m tools.share push $(if $(REMOTE),--remote $(REMOTE)) $(if $(VERIFY),--verify)
+
+pull: setup             ## fetch them, check every byte and put them in place (REMOTE=...)
+	.venv/bin/python -m tools.share pull $(if $(REMOTE),--remote $(REMOTE))
+
+check-cache: setup      ## compare the cache with its hashes, remove what is wrong, mend it from the remote (REMOTE=...)
+	.venv/bin/python -m tools.share cache $(if $(REMOTE),--remote $(REMOTE))
+
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme
 
@@ -54,7 +63,7 @@ bench: setup .venv/requirements-bench.done  ## measure everything side by side; 
 	.venv/bin/python -m benchmarks
 	.venv/bin/python -m tools.readme
 
-test: setup             ## run the whole test suite
+test: setup .venv/requirements-s3.done .venv/requirements-ssh.done  ## run the whole test suite
 	.venv/bin/python -m pytest
 
 lint: setup             ## check the code style
@@ -81,4 +90,4 @@ setup: .venv/requirements-report.done .venv/requirements-dev.done $(EXTRAS:%=.ve
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench requirements-s3 requirements-ssh; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
