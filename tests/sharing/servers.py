@@ -57,7 +57,7 @@ def http(path: Path) -> Iterator[dict[str, str]]:
     """Rclone's server of files, which takes none, for who has the password."""
     port = free_port()
     path.mkdir(exist_ok=True)
-    with started(port, path.with_suffix(".log"), *RCLONE, "http", "--addr", f"127.0.0.1:{port}",
+    with started(port, path.with_suffix(".log"), *RCLONE, "http", "--dir-cache-time", "0", "--addr", f"127.0.0.1:{port}",
                  "--user", USER, "--pass", PASSWORD, path):  # fmt: skip
         yield {"url": f"http://127.0.0.1:{port}", "auth": "basic", "user": USER, "password": PASSWORD}
 
