@@ -90,11 +90,12 @@ def test_no_remote(sender):
 
 
 @pytest.mark.parametrize("kind", ["s3", "http", pytest.param("ssh", marks=servers.needs_sshd)])
-def test_an_unreachable_remote(kind, storage, receiver, tmp_path):
+def test_an_unreachable_remote(kind, storage, sender, receiver, tmp_path):
     with getattr(servers, kind)(tmp_path / "ended") as options:
-        set_remote(receiver, options, "ended")
-    for command in ("push", "pull"):
-        assert "check the address and the network" in share(receiver, command, status=1)
+        for project in (sender, receiver):
+            set_remote(project, options, "ended")
+    for project, command in ((sender, "push"), (receiver, "pull")):
+        assert "check the address and the network" in share(project, command, status=1)
     receiver.run("dvc", "remote", "default", "--local", "storage")
     assert "everything recorded is in place" in share(receiver, "pull")
 
@@ -171,12 +172,12 @@ def test_a_wrong_password_or_key(kind, setting, value, sender, receiver, tmp_pat
         tried = dict(options)
         if kind == "ssh":
             value = str(Path(tried.pop("keyfile")).with_name("stranger")) if setting == "keyfile" else value
-        set_remote(receiver, tried | {setting: value})
-        for command in ("push", "pull"):
-            assert "check the user, the password or key" in share(receiver, command, status=1)
+        for project, command in ((sender, "push"), (receiver, "pull")):
+            set_remote(project, tried | {setting: value})
+            assert "check the user, the password or key" in share(project, command, status=1)
+            project.run("rm", ".dvc/config.local")
         set_remote(sender, {"url": str(tmp_path / "server")} if kind == "http" else options)
         share(sender, "push")
-        receiver.run("rm", ".dvc/config.local")
         set_remote(receiver, options)
         assert is_whole(receiver, sender)
 
