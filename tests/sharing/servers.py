@@ -17,14 +17,7 @@ from tests.project import BIN, Project
 SSHD = shutil.which("sshd", path="/usr/sbin:/usr/bin:/usr/local/sbin")
 needs_sshd = pytest.mark.skipif(not SSHD, reason="needs sshd (Debian: openssh-server)")
 USER, PASSWORD = "someone", "not-guessed"
-RCLONE = (
-    BIN / "rclone",
-    "serve",
-    "--config",
-    os.devnull,
-    "--dir-cache-time",
-    "0",
-)  # tests change files behind its back
+RCLONE = (BIN / "rclone", "serve", "--config", os.devnull)
 
 
 def free_port() -> int:

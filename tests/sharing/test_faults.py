@@ -21,7 +21,8 @@ IMAGES = "data/prepared/train_images.npy"  # in a folder, and the largest object
 
 
 def share(project: Project, *arguments: str, status: int = 0) -> str:
-    output = project.run(sys.executable, "-m", "tools.share", *arguments, status=status, AWS_MAX_ATTEMPTS="1")
+    command = ("setsid", "--wait", sys.executable, "-m", "tools.share")  # no terminal to ask for a password at
+    output = project.run(*command, *arguments, status=status, AWS_MAX_ATTEMPTS="1")
     assert "Traceback" not in output
     return output
 
