@@ -19,7 +19,7 @@ from stages.common.files import SUMS, sha256
 from stages.common.params import load_params
 from stages.prepare import prepare
 from tests.conftest import ROOT
-from tests.test_pipeline import Project
+from tests.project import Project
 
 
 def flip(path: Path, bit: int) -> None:

@@ -171,6 +171,16 @@ def test_only_wide_parts_scroll_sideways_never_the_page(browser, width):
     assert wide == [width, []]
 
 
+def test_no_text_is_squeezed_on_a_phone(browser):
+    browser.open(360)
+    squeezed = browser.run(
+        """return [...document.querySelectorAll("caption, figcaption, p, h2, h3, th, td")]
+          .filter(each => each.checkVisibility() && each.clientHeight > 4 * each.clientWidth)
+          .map(each => each.textContent)"""
+    )
+    assert squeezed == []
+
+
 def test_every_mark_lies_in_its_chart(browser):
     """What a style sheet does to a mark, a test of the numbers alone cannot see."""
     browser.open()
