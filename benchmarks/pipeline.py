@@ -30,7 +30,6 @@ def measure() -> dict[str, float]:
         shutil.copytree(ROOT / ".dvc/tmp/assets", clone / ".dvc/tmp/assets")
         (clone / "dvc.lock").unlink()
         shutil.rmtree(clone / "metrics")
-        seconds(clone, "git", "checkout", "-q", "metrics/replicates")  # of another pipeline; the report reads them
         figures = {
             "tutorial": seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial"),
             "repro": seconds(clone, "dvc", "repro"),

@@ -1,7 +1,7 @@
 """Where the time of a training step goes: `python -m benchmarks.profile VERSION` prints it, by the operations that XLA compiled.
 
-TensorFlow's profiler notes each operation of a few hundred steps. The threads that share the work of one are added up,
-so the sum can exceed the time that passes.
+TensorFlow's profiler notes each operation of some hundred steps. They run on one thread, because it does not see what
+other threads do for an operation; the real run shares the work among `threads`.
 """
 
 import sys
@@ -34,7 +34,7 @@ def operations(folder: Path) -> Counter:
 def profile(version: str) -> Counter:
     """Milliseconds a step of each operation while `version` trains."""
     params, model, digits = read(version, IMAGES["cnn"])
-    runtime.set_up(params.seed, params.threads)
+    runtime.set_up(params.seed, threads=1)
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
     run_steps = fitting.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))

@@ -118,11 +118,13 @@ def report_page(downloaded, test_arrays, tmp_path_factory) -> str:
 def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> list[str]:
     inputs = folder / "inputs"
     shutil.copytree(ROOT / "metrics", inputs / "metrics", ignore=shutil.ignore_patterns("plots", "report"))
+    shutil.copytree(ROOT / "replicates/results", inputs / "replicates")
     shutil.copytree(downloaded / "data/sample_images", inputs / "images")
     for name in ("params.yaml", "assets.yaml"):
         shutil.copy(ROOT / name, inputs / name)
     paths = {
         "params": inputs / "params.yaml",
+        "replicates": inputs / "replicates",
         "pipeline": ROOT / "stages/templates/pipeline.yaml",
         "assets": inputs / "assets.yaml",
         "prepared": test_arrays,
@@ -133,7 +135,7 @@ def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> lis
         "weights": downloaded / "models/resnet50",
         "out": folder / "report",
     }
-    folders = ("history", "predictions", "classes", "cards", "replicates")
+    folders = ("history", "predictions", "classes", "cards")
     paths |= {name: inputs / "metrics" / name for name in folders}
     return [part for name, path in paths.items() for part in (f"--{name}", str(path))]
 

@@ -97,7 +97,7 @@ def test_the_steps_of_the_workflow_run(merged):
     page = merged.folder / "summary.md"
 
     output = merged.make("ci-repro", **base)
-    assert set(merged.stages_run(output)) <= {"train@cnn", "evaluate@cnn", "plots"}
+    assert set(merged.stages_run(output)) <= {"train@cnn", "evaluate@cnn", "plots", "report"}
     refused = merged.make("ci-recorded", status=2, **base)
     assert "error: commit what `dvc repro` gives; not in Git as it is here:" in refused
     assert " M dvc.lock" in refused and " M metrics/cnn.json" in refused and "mlp" not in refused

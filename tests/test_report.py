@@ -53,7 +53,7 @@ def make_small(inputs: Path) -> None:
     (metrics / "history/tiny.csv").write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.3,0.9,,\n")
     card = json.loads((metrics / "cards/mlp.json").read_text())
     (metrics / "cards/tiny.json").write_text(json.dumps(card | {"layers": card["layers"][::2]}))
-    shutil.rmtree(metrics / "replicates")
+    shutil.rmtree(inputs / "replicates")
 
 
 def test_two_runs_give_the_same_small_file(stage, report_inputs, tmp_path):
@@ -87,7 +87,7 @@ def test_nothing_is_fetched_from_elsewhere(report_page):
         ("metrics/history/mlp.csv", "\n1,0.", "\n1,8.7654", "8.765"),
         ("metrics/classes/mlp.csv", "\n0,0.", "\n0,0.12345678", "12.35%"),
         ("metrics/predictions/mlp.csv", "\n7,7,", "\n7,3,", "no. 0<"),
-        ("metrics/replicates/cnn.json", '"mean": 0.', '"mean": 0.1234567', "12.35% ±"),
+        ("replicates/cnn.json", '"mean": 0.', '"mean": 0.1234567', "12.35% ±"),
         ("metrics/resnet50.json", '"top3_accuracy": 0.', '"top3_accuracy": 0.1234', "12.3% within three"),
         ("metrics/resnet50_predictions.json", "0.5191", "0.1234", "12.3%"),
         ("params.yaml", "seed: 42", "seed: 987654", "987654"),
@@ -122,15 +122,15 @@ def test_any_parameters_make_a_page(report_inputs):
 
 def test_a_spread_that_was_measured_with_other_results_is_said_to_be(report_inputs):
     """The first seed is that of the main pipeline, so that its result is the same where nothing has changed since."""
-    metrics = folder(report_inputs) / "metrics"
+    inputs = folder(report_inputs)
     for name in ("mlp", "mlp_batchnorm", "cnn"):
-        accuracy = json.loads((metrics / f"cards/{name}.json").read_text())["accuracy"]
-        spread = json.loads((metrics / f"replicates/{name}.json").read_text())
+        accuracy = json.loads((inputs / f"metrics/cards/{name}.json").read_text())["accuracy"]
+        spread = json.loads((inputs / f"replicates/{name}.json").read_text())
         spread["accuracy"]["values"][0] = accuracy
-        (metrics / f"replicates/{name}.json").write_text(json.dumps(spread))
+        (inputs / f"replicates/{name}.json").write_text(json.dumps(spread))
     assert "earlier state" not in page(report_inputs)
     spread["accuracy"]["values"][0] = 0.5
-    (metrics / "replicates/cnn.json").write_text(json.dumps(spread))
+    (inputs / "replicates/cnn.json").write_text(json.dumps(spread))
     assert page(report_inputs).count("of an earlier state<") == 1
 
 

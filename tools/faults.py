@@ -198,7 +198,7 @@ def copy_project(folder: Path) -> None:
     """Copy what Git tracks or would add, with small params, this environment, and links to the fetched files."""
     listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
     for name in filter(None, listed.decode().split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("dvc.lock", "metrics/", "replicates/")):
+        if (ROOT / name).is_file() and not name.startswith(("dvc.lock", "metrics/")):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     subprocess.run(["git", "init", "--quiet", "--template="], cwd=folder, check=True)

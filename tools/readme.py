@@ -50,7 +50,7 @@ def _accuracy(root: Path):
 
 
 def _spread(root: Path, version: str) -> str:
-    path = root / f"metrics/replicates/{version}.json"
+    path = root / f"replicates/results/{version}.json"
     if not path.exists():
         return ""
     accuracy = _read(path)["accuracy"]

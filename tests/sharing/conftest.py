@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from ruamel.yaml import YAML
 
+from stages.common import files
 from tests.project import Project
 
 MODELS = """
@@ -39,6 +40,7 @@ def computed(digits, tmp_path_factory) -> Project:
     for part in ("train", "test"):
         np.save(prepared / f"{part}_images.npy", digits.images[..., 0])
         np.save(prepared / f"{part}_labels.npy", digits.labels)
+    files.write_sums(prepared, {path.name: files.sha256(path) for path in prepared.iterdir()})
     made.run("dvc", "add", "-q", "data/prepared")
     made.edit("params.yaml", *OTHER_RATE)
     made.run("dvc", "repro")

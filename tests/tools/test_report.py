@@ -19,7 +19,7 @@ def project(downloaded, test_arrays, tmp_path):
     folder = tmp_path / "project"
     listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
     for name in filter(None, listed.decode().split("\0")):
-        if name.startswith(("stages/", "tools/", "metrics/", ".dvc")) or "/" not in name:
+        if name.startswith(("stages/", "tools/", "metrics/", "replicates/", ".dvc")) or "/" not in name:
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     for name in ("data/sample_images", "data/sample_labels.json", "models/resnet50"):

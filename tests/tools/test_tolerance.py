@@ -65,7 +65,7 @@ def test_one_figure_too_far_away_is_enough():
 
 def test_the_greatest_of_all_seeds_counts():
     old, new = ({"accuracy": {"mean": 0.96, "values": [0.95, last]}} for last in (0.97, 0.99))
-    found = tolerance.gaps("metrics/replicates/mlp.json", json.dumps(old).encode(), json.dumps(new).encode())
+    found = tolerance.gaps("replicates/results/mlp.json", json.dumps(old).encode(), json.dumps(new).encode())
     assert found == {"accuracy": pytest.approx(0.02)}
 
 
