@@ -62,7 +62,7 @@ def measure_training_growth() -> dict:
 
 
 def measure_inference() -> dict:
-    names = ["this_project", "keras_predict", "openvino"]
+    names = ["this_project", "not_pinned", "keras_predict", "openvino"]
     names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
     seconds = in_turn("benchmarks.inference", names)
     per_s = {name: inference.PICTURES / value for name, value in seconds.items()}

@@ -64,6 +64,12 @@ def this_project(tick: Callable) -> None:
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
 
 
+def not_pinned(tick: Callable) -> None:
+    """The same with whatever kernels OpenVINO chooses by the processor that it finds."""
+    unpin()
+    this_project(tick)
+
+
 def in_batches(run: Callable, inputs, tick: Callable) -> None:
     while True:
         for start in range(0, len(inputs), BATCH):
