@@ -10,7 +10,6 @@ use elsewhere, and takes a folder for complete where its list of files is; both 
 
 import argparse
 import errno
-import hashlib
 import json
 import socket
 from collections.abc import Iterable, Iterator
@@ -30,6 +29,7 @@ from dvc_objects.fs import generic
 
 from stages.common import cli
 from stages.common.cli import UserError
+from tools.verify import md5
 
 OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
 Names = dict[str, str]  # path of a file below the cache: what a person calls it
@@ -38,16 +38,16 @@ Names = dict[str, str]  # path of a file below the cache: what a person calls it
 # ------------------------------------------------------------------------------------------------- what there should be
 
 
-def object_name(md5: str) -> str:
+def object_name(digest: str) -> str:
     """Where an object lies below the cache; the hash of a list of a folder's files ends in `.dir`."""
-    return f"{OBJECTS}/{md5[:2]}/{md5[2:]}"
+    return f"{OBJECTS}/{digest[:2]}/{digest[2:]}"
 
 
-def with_files(cache: Path, md5: str, path: str) -> Iterator[tuple[str, str]]:
+def with_files(cache: Path, digest: str, path: str) -> Iterator[tuple[str, str]]:
     """Name and path of an object, and if it is the list of a folder's files, and here, those of the files."""
-    yield object_name(md5), path
-    if md5.endswith(".dir") and (cache / object_name(md5)).is_file():
-        for entry in json.loads((cache / object_name(md5)).read_bytes()):
+    yield object_name(digest), path
+    if digest.endswith(".dir") and (cache / object_name(digest)).is_file():
+        for entry in json.loads((cache / object_name(digest)).read_bytes()):
             yield object_name(entry["md5"]), f"{path}/{entry['relpath']}"
 
 
@@ -68,16 +68,10 @@ def run_cache(cache: Path) -> Names:
 # ------------------------------------------------------------------------------------------------------- what there is
 
 
-def md5_of(path: Path) -> str:
-    """The MD5 of a file's content, as 32 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "md5").hexdigest()
-
-
 def is_right(path: Path) -> bool:
     """Whether an object, or an entry of the run-cache, has the hash in its name."""
     if path.parents[2].name != RUNS:
-        return md5_of(path) == path.parent.name + path.name.removesuffix(".dir")
+        return md5(path) == path.parent.name + path.name.removesuffix(".dir")
     try:
         return dict_sha256(load_yaml(path), exclude=["size", "nfiles"]) == path.name
     except (DvcException, ValueError, AttributeError):  # no YAML, no text, no mapping
@@ -86,7 +80,7 @@ def is_right(path: Path) -> bool:
 
 def remove_wrong(paths: Iterable[Path]) -> dict[Path, str]:
     """Remove the files that are not what their names say; return the MD5 that each had."""
-    wrong = {path: md5_of(path) for path in paths if path.is_file() and not is_right(path)}
+    wrong = {path: md5(path) for path in paths if path.is_file() and not is_right(path)}
     for path in wrong:
         path.unlink()
     return wrong
@@ -247,7 +241,7 @@ def mend(repo: Repo, command: str, remote: str | None) -> None:
                         "what is missing") from None  # fmt: skip
     finally:
         for name, path in recorded(repo, folder).items():
-            if (folder / name) in removed and Path(path).is_file() and md5_of(Path(path)) == removed[folder / name]:
+            if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
         repo.checkout(allow_missing=True)
     cli.log(f"the cache is right: {len(everything) - len(removed)} files were, everything recorded is in place")
