@@ -63,7 +63,7 @@ bench: setup .venv/requirements-bench.done  ## measure everything side by side; 
 	.venv/bin/python -m benchmarks
 	.venv/bin/python -m tools.readme
 
-test: setup .venv/requirements-s3.done .venv/requirements-ssh.done  ## run the whole test suite
+test: setup $(patsubst %,.venv/requirements-%.done,s3 ssh ray jax)  ## run the whole test suite
 	.venv/bin/python -m pytest
 
 lint: setup             ## check the code style
@@ -90,4 +90,4 @@ setup: .venv/requirements-report.done .venv/requirements-dev.done $(EXTRAS:%=.ve
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench requirements-s3 requirements-ssh; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench requirements-s3 requirements-ssh requirements-ray requirements-jax requirements-gpu; do $(LOCK) $$name.in -o $$name.txt || exit 1; done

@@ -41,7 +41,7 @@ def measure_floors() -> dict:
 
 
 def measure_training() -> dict:
-    names = ["this_project", "not_pinned", "keras_fit", "keras_fit_xla", *(["pytorch"] if find_spec("torch") else [])]
+    names = ["this_project", "native", "keras_fit", "keras_fit_xla", *(["pytorch"] if find_spec("torch") else [])]
     return {
         version: {"images": images, "seconds": in_turn("benchmarks.training", names, version, images)}
         for version, images in training.IMAGES.items()
@@ -62,7 +62,7 @@ def measure_training_growth() -> dict:
 
 
 def measure_inference() -> dict:
-    names = ["this_project", "not_pinned", "keras_predict", "openvino"]
+    names = ["this_project", "native", "keras_predict", "openvino"]
     names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
     seconds = in_turn("benchmarks.inference", names)
     per_s = {name: inference.PICTURES / value for name, value in seconds.items()}

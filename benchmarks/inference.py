@@ -56,18 +56,19 @@ def decoded():
         return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
 
 
-def this_project(tick: Callable) -> None:
+def this_project(tick: Callable, instructions: str = "avx2") -> None:
     """This project's computation."""
     from stages.common import resnet50
+    from stages.common.params import Runtime
 
-    run = resnet50.compile_classify(WEIGHTS, "openvino", BATCH, threads=2)
+    settings = Runtime(seed=0, threads=2, instructions=instructions)
+    run = resnet50.compile_classify(WEIGHTS, "openvino", BATCH, settings)
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
 
 
-def not_pinned(tick: Callable) -> None:
-    """The same with whatever kernels OpenVINO chooses by the processor that it finds."""
-    unpin()
-    this_project(tick)
+def native(tick: Callable) -> None:
+    """The same with `instructions: native`."""
+    this_project(tick, "native")
 
 
 def in_batches(run: Callable, inputs, tick: Callable) -> None:
@@ -125,11 +126,14 @@ def openvino(tick: Callable) -> None:
 
 def folder_end_to_end(count: int, tick: Callable) -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
+    from stages.common.params import Inference, Runtime
     from stages.infer import classify_folder
+
+    inference = Inference(images="any", top_k=3, batch_size=BATCH)
 
     with folder_of_jpegs(count) as folder:
         while True:
-            assert len(list(classify_folder(folder, WEIGHTS, "openvino", 3, BATCH, 2))) == count
+            assert len(list(classify_folder(folder, WEIGHTS, inference, Runtime(seed=0, threads=2)))) == count
             tick()
 
 

@@ -34,7 +34,7 @@ def operations(folder: Path) -> Counter:
 def profile(version: str) -> Counter:
     """Milliseconds a step of each operation while `version` trains."""
     params, model, digits = read(version, IMAGES["cnn"])
-    runtime.set_up(params.seed, threads=1)
+    runtime.set_up(params.model_copy(update={"threads": 1}))
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
     run_steps = fitting.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))

@@ -5,7 +5,7 @@ NAMES = {
     "keras_fit": "Keras `fit`",
     "keras_fit_xla": "Keras `fit`, XLA, 100 steps an execution",
     "pytorch": "PyTorch loop",
-    "not_pinned": "this project, not pinned",
+    "native": "this project, `instructions: native`",
     "folder_end_to_end": "this project, 512 JPEG files end to end",
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",

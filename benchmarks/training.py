@@ -26,25 +26,20 @@ def read(version: str, images: int):
     return params, model, mnist.Digits(digits.images[chosen], digits.labels[chosen])
 
 
-def this_project(version: str, images: int, tick: Callable) -> None:
+def this_project(version: str, images: int, tick: Callable, instructions: str = "avx2") -> None:
     """The training loop of this project."""
     from stages.common import fitting, network, runtime
 
     params, model, digits = read(version, images)
-    runtime.set_up(params.seed, params.threads)
+    runtime.set_up(params.model_copy(update={"instructions": instructions}))
     fitting.cli.log = tick  # which is called at the end of each epoch
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
     fitting.fit(built, network.optimizer(version, model), digits, model, params.seed)
 
 
-def not_pinned(version: str, images: int, tick: Callable) -> None:
-    """The same with whatever kernels the libraries choose by the processor that they find."""
-    unpin()
-    from stages.common import runtime
-
-    runtime._pin_statics = runtime._use_portable_rsqrt = lambda: None
-    runtime.tf.config.experimental.enable_op_determinism = lambda: None
-    this_project(version, images, tick)
+def native(version: str, images: int, tick: Callable) -> None:
+    """The same with `instructions: native`."""
+    this_project(version, images, tick, "native")
 
 
 def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) -> None:

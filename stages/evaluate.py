@@ -85,7 +85,7 @@ def main() -> None:
     parser.add_argument("--card", type=Path, required=True, help="JSON file to write: metrics, layers, first filters")
     args = parser.parse_args()
     params = load_params(args.params)
-    runtime.set_up(params.seed, params.threads)
+    runtime.set_up(params)
     model = network.load(args.model)
     digits = mnist.load(args.prepared, "test")
     evaluate(model, digits, args.metrics, args.classes, args.predictions, args.card)

@@ -9,20 +9,18 @@ import numpy as np
 from stages.common import cli, pictures, resnet50
 from stages.common.cli import UserError
 from stages.common.files import sha256, write_json
-from stages.common.params import Inference, load_params
+from stages.common.params import Inference, Runtime, load_params
 
 
 def classify_folder(
-    folder: Path, weights: Path, backend: str, top_k: int, batch_size: int, threads: int
+    folder: Path, weights: Path, inference: Inference, settings: Runtime
 ) -> Iterator[tuple[Path, list | str]]:
     """Yield each picture's path with its most probable classes, or with the reason why it cannot be read.
 
     Args:
         weights: folder with ResNet50's weights and class index.
-        backend: what computes, see `resnet50.compile_classify`.
-        top_k: how many classes a picture gets.
-        batch_size: pictures computed at once.
-        threads: threads that compute, and as many that read and resize pictures ahead of them.
+        inference: what computes, how many pictures at once, and how many classes a picture gets, at least three.
+        settings: threads that compute, and as many that read and resize pictures ahead of them.
 
     Yields:
         (path, [{"class_id", "label", "probability"}, ...] in falling order, probability to four decimals) or
@@ -30,10 +28,11 @@ def classify_folder(
     """
     paths = pictures.list_pictures(folder)
     classes = resnet50.load_classes(weights)
-    batch_size = min(batch_size, len(paths))
-    classify = resnet50.compile_classify(weights, backend, batch_size, threads)
+    batch_size = min(inference.batch_size, len(paths))
+    classify = resnet50.compile_classify(weights, inference.backend, batch_size, settings)
+    top_k = max(inference.top_k, 3)
     with cli.progress(total=len(paths), desc="pictures", unit="img") as bar:
-        for batch in pictures.load_batches(paths, batch_size, threads):
+        for batch in pictures.load_batches(paths, batch_size, settings.threads):
             readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
             rows = iter(classify(readable) if readable else ())
             for path, picture in batch:
@@ -66,7 +65,7 @@ def infer(
     metrics: Path,
     predictions: Path,
     inference: Inference,
-    threads: int,
+    settings: Runtime,
 ) -> None:
     """Classify every picture in `folder`; write the predictions and how many of the labelled pictures are right.
 
@@ -74,7 +73,7 @@ def infer(
         labels: JSON of the labelled sample set; a picture counts as labelled when its bytes are one of these files'.
         metrics: JSON: images, errors, labelled, and the share of labelled pictures whose class is the first guess or
             among the first three (null where no picture is labelled).
-        inference: backend, top_k and batch_size.
+        inference, settings: see `classify_folder`.
         predictions: JSON in the order of the pictures' names: `image` and either `predictions` or `error`.
 
     Raises:
@@ -83,10 +82,7 @@ def infer(
     labelled = load_labels(labels)
     right = dict(labelled.values())
     entries, ranks = [], []
-    results = classify_folder(
-        folder, weights, inference.backend, max(inference.top_k, 3), inference.batch_size, threads
-    )
-    for path, result in results:
+    for path, result in classify_folder(folder, weights, inference, settings):
         name = pictures.picture_name(path, folder)
         if isinstance(result, str):
             cli.warn(f"{name!r}: {result}")
@@ -125,7 +121,7 @@ def main() -> None:
     parser.add_argument("--predictions", type=Path, required=True, help="JSON file to write: each picture's classes")
     args = parser.parse_args()
     params = load_params(args.params)
-    infer(args.images, args.weights, args.labels, args.metrics, args.predictions, params.inference, params.threads)
+    infer(args.images, args.weights, args.labels, args.metrics, args.predictions, params.inference, params)
 
 
 if __name__ == "__main__":

@@ -43,7 +43,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
-    runtime.set_up(params.seed, params.threads)
+    runtime.set_up(params)
     seeds = range(params.seed, params.seed + params.replicates.seeds)
     digits = (mnist.load(args.prepared, part) for part in ("train", "test"))
     replicate(args.version, model, seeds, *digits, args.out)

@@ -59,7 +59,7 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
-    runtime.set_up(params.seed, params.threads)
+    runtime.set_up(params)
     digits = mnist.load(args.prepared, "train")
     parameters = {"model": model.model_dump(), "seed": params.seed, "threads": params.threads}
     key = key_of(parameters, [digits.images, digits.labels])

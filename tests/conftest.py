@@ -16,6 +16,7 @@ from hypothesis import settings
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages.common import mnist
 from stages.common.assets import Fetcher, load_assets, named_mirrors
+from stages.common.params import Runtime
 from stages.download import CONVERTERS, download
 from stages.prepare import normalise
 
@@ -156,4 +157,4 @@ def tensorflow() -> None:
     """TensorFlow set up as a stage does it, before the first operation of this process."""
     from stages.common import runtime
 
-    runtime.set_up(seed=42, threads=2)
+    runtime.set_up(Runtime(seed=42, threads=2))

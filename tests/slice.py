@@ -22,8 +22,8 @@ def main(inputs: str, weights: str, parameters: str, *versions: str) -> None:
     params = load_params(parameters)
     with np.load(inputs) as file:
         digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
-    report("resnet50", resnet50.compile_classify(weights, "openvino", 1, params.threads)([picture]))
-    runtime.set_up(params.seed, params.threads)
+    report("resnet50", resnet50.compile_classify(weights, "openvino", 1, params)([picture]))
+    runtime.set_up(params)
     for version in versions or params.models:
         model = params.models[version].model_copy(update={"epochs": 1})
         plain, _ = fitting.train(version, model, digits, params.seed)

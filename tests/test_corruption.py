@@ -16,7 +16,7 @@ from stages import plots
 from stages.common import mnist, network, resnet50
 from stages.common.cli import UserError
 from stages.common.files import SUMS, sha256
-from stages.common.params import load_params
+from stages.common.params import Runtime, load_params
 from stages.prepare import prepare
 from tests.conftest import ROOT
 from tests.project import Project
@@ -59,7 +59,7 @@ def read(path: Path) -> None:
         if path.name.startswith("test"):
             plots.read_test_set(path.parent)
     elif path.name == resnet50.WEIGHTS:
-        resnet50.compile_classify(path.parent, "openvino", 1, 1)
+        resnet50.compile_classify(path.parent, "openvino", 1, Runtime(seed=0, threads=1))
     elif path.name == resnet50.CLASS_INDEX:
         resnet50.load_classes(path.parent)
     else:

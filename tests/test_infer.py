@@ -13,7 +13,7 @@ from PIL import ExifTags, Image
 
 from stages.common import pictures, resnet50
 from stages.common.cli import UserError
-from stages.common.params import Inference
+from stages.common.params import Inference, Runtime
 from stages.infer import classify_folder, infer
 from tests.conftest import ROOT
 
@@ -27,6 +27,7 @@ KNOWN = {
 }
 
 SMALL = Inference(images="any", top_k=3, batch_size=3)
+SETTINGS = Runtime(seed=0, threads=2)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -51,7 +52,7 @@ def folder(samples, tmp_path_factory):
 def results(downloaded, resnet50_folder, folder, tmp_path_factory):
     out = tmp_path_factory.mktemp("out")
     labels = downloaded / "data/sample_labels.json"
-    infer(folder, resnet50_folder, labels, out / "m.json", out / "p.json", SMALL, threads=2)
+    infer(folder, resnet50_folder, labels, out / "m.json", out / "p.json", SMALL, SETTINGS)
     return json.loads((out / "m.json").read_text()), json.loads((out / "p.json").read_text())
 
 
@@ -84,7 +85,9 @@ def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
     images = [pictures.read_picture(path) for path in paths]
     resized = [tf.image.resize_with_pad(image, 224, 224, antialias=True) for image in images]
     direct = model(keras.applications.resnet.preprocess_input(np.stack(resized))).numpy()
-    ours = resnet50.compile_classify(resnet50_folder, "openvino", 8, 2)([pictures.resize_with_pad(i) for i in images])
+    ours = resnet50.compile_classify(resnet50_folder, "openvino", 8, SETTINGS)(
+        [pictures.resize_with_pad(i) for i in images]
+    )
     np.testing.assert_allclose(ours, direct, atol=1e-4)
 
 
@@ -100,17 +103,17 @@ def test_damaged_weights_are_named(resnet50_folder, tmp_path):
     data = (resnet50_folder / resnet50.WEIGHTS).read_bytes()
     (tmp_path / resnet50.WEIGHTS).write_bytes(data[: len(data) // 2])
     with pytest.raises(UserError, match=resnet50.WEIGHTS):
-        resnet50.compile_classify(tmp_path, "openvino", 3, 2)
+        resnet50.compile_classify(tmp_path, "openvino", 3, SETTINGS)
 
 
 @pytest.fixture
 def classify(downloaded, resnet50_folder, tmp_path):
     """Run the stage's work on a folder: (bytes of the predictions, metrics)."""
 
-    def run(folder, threads=2, **changes):
+    def run(folder, settings=SETTINGS, **changes):
         paths = tmp_path / "out/metrics.json", tmp_path / "out/predictions.json"
         inference = SMALL.model_copy(update=changes)
-        infer(folder, resnet50_folder, downloaded / "data/sample_labels.json", *paths, inference, threads)
+        infer(folder, resnet50_folder, downloaded / "data/sample_labels.json", *paths, inference, settings)
         return paths[1].read_bytes(), json.loads(paths[0].read_text())
 
     return run
@@ -136,7 +139,7 @@ def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
 ):
     predictions, metrics = classify(samples)
     for threads in (1, 5):
-        assert classify(samples, threads=threads) == (predictions, metrics)
+        assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == (predictions, metrics)
     params = tmp_path / "params.yaml"
     versions = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
     params.write_text(f"{versions}\ninference: {{images: any, top_k: 3, batch_size: 3}}\n")
@@ -238,10 +241,10 @@ def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_p
     for number in range(36):
         Image.new("RGB", (64, 64), (7 * number, 0, 0)).save(tmp_path / f"{number}.png")
     one = 224 * 224 * 3 * 4  # bytes of a picture made ready
-    resnet50.compile_classify(resnet50_folder, "openvino", 3, 2)([np.zeros((224, 224, 3), np.float32)])
+    resnet50.compile_classify(resnet50_folder, "openvino", 3, SETTINGS)([np.zeros((224, 224, 3), np.float32)])
     tracemalloc.start()
     try:
-        assert len(list(classify_folder(tmp_path, resnet50_folder, "openvino", 3, 3, 2))) == 36
+        assert len(list(classify_folder(tmp_path, resnet50_folder, SMALL, SETTINGS))) == 36
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -1,7 +1,8 @@
 """Environment variables that decide the bits of a result, set before the numeric libraries are imported.
 
 The libraries choose their kernels by the processor that they find. These settings hold them to the AVX2 kernels that
-every promised machine has. They overwrite what the user's shell says, because a result may not depend on that.
+every promised machine has, unless params.yaml asks for `instructions: native`. They overwrite what the user's shell
+says, because a result may not depend on that.
 """
 
 import os
@@ -13,8 +14,15 @@ XLA_FLAGS = {
     "xla_cpu_use_xnnpack": "false",  # picks its kernels by processor and heeds no setting
     "xla_cpu_experimental_ynn_fusion_type": "",  # so does YNNPACK: it may take over nothing
 }
+HELD_TO_AVX2 = ("xla_cpu_max_isa", "xla_cpu_prefer_vector_width")
+
+
+def _written(flags: dict[str, str]) -> str:
+    return " ".join(f"--{name}={value}" for name, value in flags.items())
+
+
 PINNED = {
-    "XLA_FLAGS": " ".join(f"--{name}={value}" for name, value in XLA_FLAGS.items()),
+    "XLA_FLAGS": _written(XLA_FLAGS),
     "TF_XLA_FLAGS": "",
     # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls; OpenVINO computes with oneDNN
     "ONEDNN_MAX_CPU_ISA": "AVX2",
@@ -27,3 +35,10 @@ PINNED = {
 }
 
 os.environ.update(PINNED)
+
+
+def use_native_instructions() -> None:
+    """Let XLA, oneDNN and OpenVINO use all that the processor has; call it before they compute for the first time."""
+    flags = {name: value for name, value in XLA_FLAGS.items() if name not in HELD_TO_AVX2}
+    os.environ["XLA_FLAGS"] = _written(flags)
+    os.environ.pop("ONEDNN_MAX_CPU_ISA", None)

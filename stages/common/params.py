@@ -182,6 +182,8 @@ class Inference(Strict):
     """ResNet50 over a folder of pictures."""
 
     images: Annotated[str, Field(min_length=1)]
+    engine: Literal["local", "ray"] = "local"
+    workers: Annotated[int, Field(ge=1, le=10_000)] = 1
     backend: Literal["openvino", "keras"] = "openvino"
     top_k: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
@@ -196,11 +198,19 @@ class Replicates(Strict):
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 
 
-class Params(Strict):
-    """The whole of params.yaml."""
+class Runtime(Strict):
+    """What decides, beside the work itself, how it is computed."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
     threads: Annotated[int, Field(ge=1, le=1024)]
+    instructions: Literal["avx2", "native"] = "avx2"
+    device: Literal["auto", "cpu", "gpu"] = "auto"
+    data_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
+
+
+class Params(Runtime):
+    """The whole of params.yaml."""
+
     models: Annotated[dict[VersionName, Model], Field(min_length=1)]
     inference: Inference
     replicates: Replicates = Replicates()

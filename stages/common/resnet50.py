@@ -8,6 +8,7 @@ import numpy as np
 
 from stages.common.cli import UserError
 from stages.common.files import check_sum
+from stages.common.params import Runtime
 
 CLASSES = 1000
 WEIGHTS = "resnet50_weights.h5"
@@ -27,7 +28,7 @@ def load_classes(folder: Path | str) -> list[tuple[str, str]]:
 
 
 def compile_classify(
-    folder: Path | str, backend: str, batch_size: int, threads: int
+    folder: Path | str, backend: str, batch_size: int, settings: Runtime
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
 
@@ -36,7 +37,7 @@ def compile_classify(
     Args:
         folder: what the `download` stage wrote.
         backend: "openvino" or "keras" (Keras' own network on TensorFlow); see the modules of these names.
-        threads: CPU threads of the computation.
+        settings: threads, instructions and device of the computation.
 
     Raises:
         UserError: when the weights are damaged.
@@ -48,7 +49,7 @@ def compile_classify(
     path = Path(folder) / WEIGHTS
     check_sum(path)
     try:
-        run = module.compile_network(path, batch_size, threads)
+        run = module.compile_network(path, batch_size, settings)
     except (FileNotFoundError, MemoryError):
         raise
     except Exception as error:

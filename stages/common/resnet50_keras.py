@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from stages.common import runtime
+from stages.common.params import Runtime
 from stages.common.resnet50 import MEANS
 
 
@@ -18,12 +19,12 @@ def load(path: Path) -> keras.Model:
     return model
 
 
-def compile_network(path: Path, batch_size: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
     """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
 
     Short batches are filled up with black pictures, so that one compiled function serves all.
     """
-    runtime.set_up(seed=0, threads=threads)  # nothing here is random
+    runtime.set_up(settings)
     model = load(path)
 
     @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec((batch_size, 224, 224, 3))])

@@ -15,27 +15,32 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+from stages.common import environment
+from stages.common.params import Runtime
 from stages.common.resnet50 import CLASSES, MEANS
 
 EPSILON = 1.001e-5  # of each BatchNormalization, as keras.applications has it
 BLOCKS = {"conv2": 3, "conv3": 4, "conv4": 6, "conv5": 3}  # residual blocks of each stack
 
 
-def compile_network(path: Path, batch_size: int, threads: int) -> Callable[[np.ndarray], np.ndarray]:
+def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
     """Compile the network: float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
 
     Each thread computes its share of the pictures by itself, which is 5% faster (2 cores, AMD EPYC) than sharing the
     work of each layer, because no thread waits for another.
     """
+    if settings.instructions == "native":
+        environment.use_native_instructions()
     with h5py.File(path, "r") as weights:
         graph = build(weights)
-    settings = {
+    threads = settings.threads
+    options = {
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
         "ENABLE_CPU_PINNING": False,  # the threads that decode pictures need the same cores
     }
-    compiled = ov.Core().compile_model(graph, "CPU", settings)
+    compiled = ov.Core().compile_model(graph, "CPU", options)
     requests = [compiled.create_infer_request() for _ in range(min(threads, batch_size))]
 
     def run(pictures: np.ndarray) -> np.ndarray:

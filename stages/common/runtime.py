@@ -12,8 +12,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from stages.common import cli
+from stages.common import cli, environment
 from stages.common.cli import UserError
+from stages.common.params import Runtime
 
 # Static variables of functions in TensorFlow's library that are filled from the processor on first use, and decide how
 # a matrix product is cut into blocks and with them the order of its sums: mangled name without its `_Z`, value.
@@ -30,20 +31,22 @@ STATICS = {
 }
 
 
-def set_up(seed: int, threads: int) -> None:
+def set_up(runtime: Runtime) -> None:
     """Fix everything that decides the bits of a computation; call once, before the first TensorFlow operation.
 
-    Args:
-        seed: seeds Python's, NumPy's, TensorFlow's and Keras' generators.
-        threads: how many parts a kernel's work is split into; the number of cores decides only the speed.
+    `seed` seeds Python's, NumPy's, TensorFlow's and Keras' generators; `threads` is how many parts a kernel's work is
+    split into, where the number of cores decides only the speed.
     """
+    threads = runtime.threads
+    if runtime.instructions == "native":
+        environment.use_native_instructions()
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
         tf.config.threading.set_inter_op_parallelism_threads(1)
     except RuntimeError as error:
         raise UserError(f"threads: {threads} cannot be set: {error}") from None
     tf.config.experimental.enable_op_determinism()
-    keras.utils.set_random_seed(seed)
+    keras.utils.set_random_seed(runtime.seed)
     _pin_statics()
     _use_portable_rsqrt()
 

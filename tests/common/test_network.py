@@ -314,7 +314,8 @@ import resource, sys
 import stages
 from stages.common import network, runtime
 from stages.common.cli import UserError
-runtime.set_up(seed=0, threads=1)
+from stages.common.params import Runtime
+runtime.set_up(Runtime(seed=0, threads=1))
 network.load(sys.argv[1])
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, -1))

@@ -9,7 +9,9 @@ import pytest
 
 from stages.common import pictures, resnet50, resnet50_keras
 from stages.common.cli import UserError
+from stages.common.params import Runtime
 
+SETTINGS = Runtime(seed=0, threads=2)
 BACKENDS = ["openvino", "keras"]
 
 HTML = b"<html><body>404 Not Found</body></html>"
@@ -30,15 +32,15 @@ def model(resnet50_folder):
 @pytest.mark.parametrize("backend", BACKENDS)
 def test_the_probabilities_are_those_of_plain_keras(backend, model, resnet50_folder, resized):
     direct = model(keras.applications.resnet.preprocess_input(resized.copy())).numpy()
-    ours = resnet50.compile_classify(resnet50_folder, backend, 8, 2)(list(resized))  # one place stays empty
+    ours = resnet50.compile_classify(resnet50_folder, backend, 8, SETTINGS)(list(resized))  # one place stays empty
     assert ours.dtype == np.float32
     np.testing.assert_allclose(ours, direct, atol=1e-5)
 
 
 def test_neither_the_batch_size_nor_the_threads_change_a_bit(resnet50_folder, resized):
-    usual = resnet50.compile_classify(resnet50_folder, "openvino", 7, 2)(list(resized))
+    usual = resnet50.compile_classify(resnet50_folder, "openvino", 7, SETTINGS)(list(resized))
     for batch_size, threads in ((1, 2), (3, 2), (32, 2), (7, 1), (7, 5)):
-        classify = resnet50.compile_classify(resnet50_folder, "openvino", batch_size, threads)
+        classify = resnet50.compile_classify(resnet50_folder, "openvino", batch_size, Runtime(seed=0, threads=threads))
         parts = [classify(list(resized[at : at + batch_size])) for at in range(0, 7, batch_size)]
         np.testing.assert_array_equal(np.concatenate(parts), usual)
 
@@ -67,7 +69,7 @@ def test_damaged_weights_are_named(damage, backend, resnet50_folder, tmp_path):
     else:
         path.write_bytes(HTML if damage == "HTML" else (resnet50_folder / resnet50.WEIGHTS).read_bytes()[:-1])
     with pytest.raises(UserError) as error:
-        resnet50.compile_classify(tmp_path, backend, 1, 2)
+        resnet50.compile_classify(tmp_path, backend, 1, SETTINGS)
     assert str(error.value).startswith(f"{path}: not the weights of ResNet50: ")
     assert str(error.value).endswith("; delete it and run `dvc repro`")
 

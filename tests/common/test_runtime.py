@@ -11,7 +11,8 @@ import hashlib, struct
 from stages.common import runtime
 {change}
 import numpy as np, tensorflow as tf
-runtime.set_up(1, 2)
+from stages.common.params import Runtime
+runtime.set_up(Runtime(seed=1, threads=2))
 a, b = np.random.default_rng(0).standard_normal((2, 300, 10816), np.float32)
 print(hashlib.sha256(tf.matmul(a, b, transpose_b=True).numpy().tobytes()).hexdigest())
 """
