@@ -12,8 +12,8 @@ repro: setup            ## run the pipeline to the end
 	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/python -m tools.repro
 
-replicates: setup       ## train every version with several seeds
-	.venv/bin/python -m tools.repro replicates/dvc.yaml
+replicates: setup $(and $(filter ray,$(ENGINE)),.venv/requirements-ray.done)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
+	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.replicates,tools.repro replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))

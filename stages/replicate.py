@@ -1,29 +1,33 @@
 """Train and measure one model version with several seeds, to tell an improvement from luck."""
 
 import statistics
+from argparse import ArgumentParser
 from pathlib import Path
 
 from stages.common import cli, fitting, mnist, runtime
 from stages.common.files import rounded, write_json
-from stages.common.params import Model, load_params
+from stages.common.params import Model, Params, load_params
 
 
-def replicate(version: str, model: Model, seeds: range, train: mnist.Digits, test: mnist.Digits, out: Path) -> None:
-    """Write the test accuracy and loss of `version` for each seed, with mean and standard deviation.
+def measure(version: str, model: Model, seed: int, train: mnist.Digits, test: mnist.Digits) -> dict[str, float]:
+    """Train `version` with a seed; return accuracy and loss on `test`, with the main run's seed those of its metrics."""
+    trained, _ = fitting.train(version, model, train, seed)
+    return fitting.compile_assess(trained)(test)[0]
 
-    The first seed's result is that of the main pipeline when `seeds` starts at its seed.
+
+def seeds_of(params: Params) -> list[int]:
+    """seed, seed + 1, ..."""
+    return list(range(params.seed, params.seed + params.replicates.seeds))
+
+
+def write(out: Path, results: dict[int, dict[str, float]]) -> None:
+    """Write a JSON file: seeds, and for accuracy and loss their mean, std (of a sample: divided by n - 1) and values.
 
     Args:
-        seeds: at least two.
-        out: JSON: seeds, and for accuracy and loss their mean, std (of a sample: divided by n - 1) and values.
+        results: at least two, by seed.
     """
-    results = []
-    for seed in seeds:
-        cli.log(f"{version}: seed {seed}")
-        trained, _ = fitting.train(version, model, train, seed)
-        results.append(fitting.compile_assess(trained)(test)[0])
-    summary = {name: _summary([result[name] for result in results]) for name in ("accuracy", "loss")}
-    write_json(out, {"seeds": list(seeds)} | summary)
+    summary = {name: _summary([result[name] for result in results.values()]) for name in ("accuracy", "loss")}
+    write_json(out, {"seeds": list(results)} | summary)
 
 
 def _summary(values: list[float]) -> dict[str, float | list[float]]:
@@ -34,19 +38,27 @@ def _summary(values: list[float]) -> dict[str, float | list[float]]:
     }
 
 
-def main() -> None:
-    """Command line."""
+def parser() -> ArgumentParser:
+    """The command line's arguments."""
     parser = cli.parser(__doc__)
     parser.add_argument("--version", required=True, help="name of a block under `models:`")
     parser.add_argument("--prepared", type=Path, required=True, help="folder with the prepared arrays")
     parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
-    args = parser.parse_args()
+    return parser
+
+
+def main() -> None:
+    """Command line."""
+    args = parser().parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
     runtime.set_up(params)
-    seeds = range(params.seed, params.seed + params.replicates.seeds)
-    digits = (mnist.load(args.prepared, part) for part in ("train", "test"))
-    replicate(args.version, model, seeds, *digits, args.out)
+    digits = [mnist.load(args.prepared, part) for part in ("train", "test")]
+    results = {}
+    for seed in seeds_of(params):
+        cli.log(f"{args.version}: seed {seed}")
+        results[seed] = measure(args.version, model, seed, *digits)
+    write(args.out, results)
 
 
 if __name__ == "__main__":

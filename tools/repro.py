@@ -78,11 +78,16 @@ def mend() -> None:
             cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
 
 
-def main() -> None:
-    """Command line."""
+def alone() -> None:
+    """Wait until nothing else works in this checkout, keep other runs of this module out, and mend it."""
     take_lock()
     wait_for_others()
     mend()
+
+
+def main() -> None:
+    """Command line."""
+    alone()
     os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])
 
 
