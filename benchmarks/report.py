@@ -111,3 +111,81 @@ def performance(results: dict) -> str:
         *growth(results),
     ]
     return "\n".join(lines) + "\n"
+
+
+# The clusters that docs/scaling.md reckons with: cores that compute as this machine's, and what the network of each node carries.
+CLUSTERS = {"one node": 1, "16 nodes": 16, "256 nodes": 256}
+NODE_CORES = 32
+NODE_BYTES_PER_S = 25e9 / 8
+CACHE_BYTES = 10e12
+
+
+def duration(seconds: float) -> str:
+    """Seconds in the greatest unit that leaves at least two."""
+    units = {"years": 365 * 86_400, "days": 86_400, "h": 3_600, "min": 60, "s": 1, "ms": 1e-3}
+    unit = next((name for name, size in units.items() if seconds >= 2 * size), "µs")
+    return f"{seconds / units.get(unit, 1e-6):,.3g} {unit}"
+
+
+def costs(results: dict) -> dict[str, float]:
+    """Core-seconds a picture of computing, as the whole way of this machine takes them, and of the driver."""
+    cores, rates = results["machine"]["cores"], results["inference"]["pictures_per_s"]
+    return {
+        "compute": cores / rates["this_project"],
+        "compute native": cores / rates["native"],
+        "decode": results["scaling"]["decode_s"],
+        "driver": results["scaling"]["driver_s"],
+    }
+
+
+def measured_costs(results: dict) -> list[str]:
+    """What one of each costs."""
+    scaling, cost = results["scaling"], costs(results)
+    rows = [
+        [f"read, decode and resize a JPEG of {scaling['picture_bytes'] / 1e3:.0f} KB", duration(cost["decode"]) + " of a core"],
+        ["ResNet50 for a picture", f"{duration(cost['compute'])} of a core, {duration(cost['compute native'])} with `instructions: native`"],
+        ["the driver's part of a picture on Ray", f"{duration(cost['driver'])}, {scaling['driver_bytes']:.0f} bytes of memory, {scaling['result_bytes']:.0f} bytes on disk"],
+        ["DVC's look at a file in a folder", f"{duration(scaling['dvc_folder']['first_s'])} for the first time, {duration(scaling['dvc_folder']['unchanged_s'])} when unchanged"],
+        ["MD5, DVC's hash", f"{scaling['md5_bytes_per_s'] / 1e6:.0f} MB/s on a core"],
+        *([f"`dvc status` with {int(count):,} versions", duration(taken)] for count, taken in scaling["dvc_status_s"].items()),
+        *([f"train `{version}` for an epoch", duration(block["seconds"]["this_project"])] for version, block in results["training"].items()),
+    ]  # fmt: skip
+    return table(["what", "costs"], *rows)
+
+
+def projected(results: dict) -> list[str]:
+    """How long each part takes, alone, for a million and a billion pictures on the clusters; the longest is bold."""
+    scaling, cost, rows = results["scaling"], costs(results), []
+    for pictures in (10**6, 10**9):
+        for name, nodes in CLUSTERS.items():
+            cores = nodes * NODE_CORES
+            parts = [
+                pictures * cost["compute"] / cores,
+                pictures * cost["decode"] / cores,
+                pictures * scaling["picture_bytes"] / (nodes * NODE_BYTES_PER_S),
+                pictures * cost["driver"],
+                pictures * scaling["dvc_folder"]["first_s"],
+            ]
+            cells = [f"**{duration(part)}**" if part == max(parts) else duration(part) for part in parts]
+            rows.append([f"10^{len(str(pictures)) - 1} on {name}", *cells])
+    return table(["pictures", "compute", "decode", "network", "driver", "DVC, the folder for the first time"], *rows)
+
+
+def scaling(results: dict) -> str:
+    """The tables of docs/scaling.md."""
+    machine, rate = results["machine"], results["scaling"]["md5_bytes_per_s"]
+    cores = NODE_CORES
+    lines = [
+        f"Measured by `make bench` on {machine['cores']} cores of an {machine['processor']}:",
+        "",
+        *measured_costs(results),
+        "",
+        f"On nodes of {cores} such cores, each with a network of {NODE_BYTES_PER_S * 8 / 1e9:.0f} Gbit/s, each part by itself takes "
+        "(the longest, which the others can hide behind, is bold):",
+        "",
+        *projected(results),
+        "",
+        f"{CACHE_BYTES / 1e12:.0f} TB of cache: {duration(CACHE_BYTES / rate)} to hash on one core, "
+        f"{duration(CACHE_BYTES / rate / cores)} on {cores}; {duration(CACHE_BYTES / NODE_BYTES_PER_S)} through one node's network.",
+    ]
+    return "\n".join(lines) + "\n"

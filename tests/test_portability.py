@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -41,6 +42,16 @@ def results(inputs, resnet50_folder):
 def test_an_emulated_processor_gives_the_same_bits(processor, versions, results):
     """Without AVX-512 and with other caches: all versions on Intel's, on AMD's one that has what the makers differ in."""
     assert results(*versions, prefix=["qemu-x86_64", "-cpu", processor]) == results(*versions)
+
+
+@pytest.mark.skipif(" avx512f " not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with AVX-512")
+def test_native_instructions_are_all_that_the_processor_has(results, tmp_path):
+    """They change every result, and give the same one again on the same processor."""
+    changed = tmp_path / "params.yaml"
+    changed.write_text((ROOT / "params.yaml").read_text().replace("instructions: avx2  ", "instructions: native"))
+    usual, native = results("mlp_batchnorm"), results("mlp_batchnorm", params=changed)
+    assert native == results("mlp_batchnorm", params=changed)
+    assert not native.items() & usual.items()
 
 
 def test_threads_and_seed_decide_the_bits_and_cores_do_not(results, tmp_path):

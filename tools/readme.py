@@ -1,14 +1,15 @@
-"""Write the tables of README.md from metrics/ and benchmarks/; `python -m tools.readme` does it, a test checks it."""
+"""Write the tables of README.md and docs/scaling.md from metrics/ and benchmarks/; `python -m tools.readme` does it, a test checks it."""
 
 import csv
 import json
 from pathlib import Path
 
-from benchmarks.report import performance
+from benchmarks.report import performance, scaling
 from stages.common.files import write_bytes
 from stages.common.tutorial import TUTORIAL
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = (ROOT / "README.md", ROOT / "docs/scaling.md")
 BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 
@@ -62,16 +63,18 @@ def _read(path: Path) -> dict:
 
 
 def updated(text: str, root: Path = ROOT) -> str:
-    """`text` of the README with today's tables between their marks."""
-    sections = {"results": results(root), "performance": performance(_read(root / "benchmarks/results.json"))}
+    """`text` of one of FILES with today's tables between their marks."""
+    measured = _read(root / "benchmarks/results.json")
+    sections = {"results": results(root), "performance": performance(measured), "scaling": scaling(measured)}
     for name, section in sections.items():
         begin, end = BEGIN.format(name), END.format(name)
-        before, rest = text.split(begin)
-        _, after = rest.split(end)
-        text = f"{before}{begin}{section}{end}{after}"
+        if begin in text:
+            before, rest = text.split(begin)
+            _, after = rest.split(end)
+            text = f"{before}{begin}{section}{end}{after}"
     return text
 
 
 if __name__ == "__main__":
-    readme = ROOT / "README.md"
-    write_bytes(readme, updated(readme.read_text()).encode())
+    for path in FILES:
+        write_bytes(path, updated(path.read_text()).encode())
