@@ -52,7 +52,7 @@ def main() -> None:
     args = parser().parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
-    runtime.set_up(params)
+    runtime.set_up(params, params.data_parallel)
     digits = [mnist.load(args.prepared, part) for part in ("train", "test")]
     results = {}
     for seed in seeds_of(params):

@@ -5,7 +5,7 @@ from pathlib import Path
 from stages.common import cli, fitting, mnist, network, runtime
 from stages.common.checkpoint import Checkpoint, key_of
 from stages.common.files import rounded, write_csv
-from stages.common.params import Model, load_params
+from stages.common.params import Model, Runtime, load_params
 
 HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
@@ -59,9 +59,10 @@ def main() -> None:
     args = parser.parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
-    runtime.set_up(params)
+    computing = runtime.set_up(params, params.data_parallel)
     digits = mnist.load(args.prepared, "train")
-    parameters = {"model": model.model_dump(), "seed": params.seed, "threads": params.threads}
+    settings = params.model_dump(include=set(Runtime.model_fields))
+    parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
     checkpoint = Checkpoint(args.checkpoints / f"{args.version}.ckpt", key)
     train(args.version, model, params.seed, digits, args.model, args.history, checkpoint)

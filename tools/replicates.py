@@ -26,7 +26,7 @@ MEMORY = 2 * 1024**3  # bytes that Ray sets aside for a task; the CNN's training
 
 def measure(params: Params, version: str, seed: int, *digits: mnist.Digits) -> dict[str, float]:
     """One task, in a process that computes as a stage does."""
-    runtime.set_up(params)
+    runtime.set_up(params, params.data_parallel)
     return replicate.measure(version, params.model(version), seed, *digits)
 
 

@@ -3,6 +3,9 @@
 While another run or a stage works in this checkout, this one waits and says so: a `dvc` that was killed leaves its
 stage behind, whose result nobody would record. Then it mends what DVC writes in place and cannot read when half of it
 is there: its lock files, and dvc.lock, which it makes anew with the results of finished stages from its cache.
+
+DVC knows a result by the command, the files and the params that it was made from. Where something else chose other bits
+(see tools/promise.py), they are not stored in its cache, from which others would get them for the promised ones.
 """
 
 import fcntl
@@ -17,6 +20,7 @@ from dvc.utils.serialize import load_yaml
 from voluptuous import Invalid
 
 from stages.common import cli
+from tools import promise
 
 ROOT = Path(__file__).resolve().parents[1]
 TMP = ROOT / ".dvc/tmp"
@@ -88,7 +92,14 @@ def alone() -> None:
 def main() -> None:
     """Command line."""
     alone()
-    os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *sys.argv[1:]])
+    kept_out = []
+    if reasons := promise.not_recorded(ROOT / "params.yaml"):
+        kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it
+        cli.warn(
+            f"{'; '.join(reasons)}: these are other bits than those promised, so they stay out of DVC's cache; "
+            "`git checkout dvc.lock metrics` and `dvc checkout` bring those back"
+        )
+    os.execv(sys.executable, [sys.executable, "-m", "dvc", "repro", *kept_out, *sys.argv[1:]])
 
 
 if __name__ == "__main__":

@@ -12,7 +12,6 @@ import hashlib
 import importlib.metadata
 import json
 import os
-import platform
 import re
 import shutil
 import signal
@@ -29,9 +28,11 @@ from ruamel.yaml import YAML, YAMLError
 
 from stages.common import assets, cli, environment
 from stages.common.cli import UserError
-from tools import tolerance
+from tools import promise, tolerance
 
 ROOT = Path(__file__).resolve().parents[1]
+ON_JAX = environment.KERAS_BACKEND == "jax"
+LOCKS = ("requirements.txt", "requirements-report.txt") + ("requirements-jax.txt",) * ON_JAX
 DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
 
 # What a Git hook sets; it would turn every git command below to another repository.
@@ -266,13 +267,17 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
 
 
 def check_versions(requirements: Path, commit: str) -> None:
-    """UserError if this environment has not the library versions that the commit pins: they are part of the result."""
+    """UserError if this environment has not the library versions that the commit pins: they are part of the result.
+
+    On JAX a package may be missing, as TensorFlow and what it needs; a stage says so if it is one that it needs.
+    """
     wrong = []
     pins = [line.rstrip(" \\") for line in requirements.read_text("utf-8").splitlines() if line[:1].isalnum()]
     for pin in map(Requirement, pins):
         if pin.marker is None or pin.marker.evaluate():
             here = next((found.version for found in importlib.metadata.distributions(name=pin.name)), None)
-            if here is None or not pin.specifier.contains(here, prereleases=True):
+            missing = here is None and not ON_JAX
+            if missing or (here and not pin.specifier.contains(here, prereleases=True)):
                 wrong.append(f"{pin.name}{pin.specifier} (here: {here or 'not installed'})")
     if wrong:
         raise UserError(
@@ -305,35 +310,23 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def why_not_promised() -> list[str]:
-    """What makes this machine another one than those on which the bits are promised: Linux, x86-64, AVX2, no GPU."""
-    system, machine = platform.system(), platform.machine()
-    if (system, machine) != ("Linux", "x86_64"):
-        return [f"the platform is {system} on {machine}, not Linux on x86_64"]
-    reasons = []
-    if not re.search(r"^flags\s*:.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
-        reasons.append("the processor has no AVX2")
-    devices = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
-    if devices:  # only TensorFlow knows whether it can use them
-        script = "import tensorflow; print(len(tensorflow.config.list_physical_devices('GPU')))"
-        found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-        if found.stdout.strip() != "0":
-            reasons.append("TensorFlow uses a GPU")
-    return reasons
+def verify(rev: str, folder: Path) -> tuple[list[Outcome], list[str]]:
+    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards.
 
-
-def verify(rev: str, folder: Path) -> list[Outcome]:
-    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards."""
+    Returns:
+        The outcomes, and why the bits are not promised for this commit on this machine.
+    """
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
-    check_versions(committed / "requirements.txt", commit)
-    if (committed / "requirements-report.txt").is_file():  # an older commit may have no report
-        check_versions(committed / "requirements-report.txt", commit)
+    reasons = promise.why_not(committed / "params.yaml")
+    for name in LOCKS:
+        if (committed / name).is_file():  # an older commit may have no report, and does not know JAX
+            check_versions(committed / name, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))
     untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    return compare(committed, rerun, [name for name in untracked if name])
+    return compare(committed, rerun, [name for name in untracked if name]), reasons
 
 
 def main() -> None:
@@ -350,8 +343,8 @@ def main() -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="verify-")).resolve()
     try:
-        reasons = why_not_promised() + ["asked for by --tolerance"] * args.tolerance
-        outcomes = verify(args.rev, folder)
+        outcomes, reasons = verify(args.rev, folder)
+        reasons += ["asked for by --tolerance"] * args.tolerance
     finally:
         ignore_signals()
         if args.keep:

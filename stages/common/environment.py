@@ -5,7 +5,9 @@ every promised machine has, unless params.yaml asks for `instructions: native`. 
 says, because a result may not depend on that.
 """
 
+import importlib.util
 import os
+import sys
 
 XLA_FLAGS = {
     "xla_cpu_max_isa": "AVX2",  # no AVX-512 or AMX code, which adds up in another order
@@ -29,12 +31,15 @@ PINNED = {
     "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's other kernels block by the size of the caches
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
-    "KERAS_BACKEND": "tensorflow",
     "KERAS_HOME": os.devnull,  # a user's keras.json may not set the float type or the order of the axes
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up notes say nothing about a run
 }
 
 os.environ.update(PINNED)
+# What Keras computes with; the one choice that is the user's. Bits are promised for TensorFlow alone.
+KERAS_BACKEND = os.environ["KERAS_BACKEND"] = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else "tensorflow"
+if KERAS_BACKEND == "jax" and importlib.util.find_spec("jax") is None:
+    sys.exit("error: KERAS_BACKEND is jax, but JAX is not installed: run `make setup EXTRAS=jax`")
 
 
 def use_native_instructions() -> None:

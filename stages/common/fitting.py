@@ -1,7 +1,7 @@
 """The training loop: many steps in one compiled function, over data held in memory.
 
 Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` compiles a loop over a whole range
-of batches with XLA; what one step does (`step`) is plain Keras.
+of batches with XLA; what one step does is plain Keras.
 """
 
 import math
@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from stages.common import cli
 from stages.common import network as networks
@@ -18,6 +17,7 @@ from stages.common.checkpoint import Checkpoint
 from stages.common.cli import UserError
 from stages.common.mnist import CLASSES, Digits
 from stages.common.params import Model
+from stages.common.runtime import backend
 
 ASSESS_BATCH = 200  # pictures at a time where nothing is learnt; with 500, too many for the cache, 1.3 times as long
 CALLS_PER_EPOCH = 5  # how often the progress bar moves; the weights do not depend on it, and 20 cost the MLP 15%
@@ -31,7 +31,7 @@ class Mean:
     correct: float = 0.0
     count: int = 0
 
-    def add(self, loss: tf.Tensor, correct: tf.Tensor, count: int) -> None:
+    def add(self, loss: float, correct: float, count: int) -> None:
         """Add sums over `count` examples."""
         self.loss += float(loss)
         self.correct += float(correct)
@@ -57,7 +57,9 @@ def train(
 
     It is trained with the layers' faster twins. Everything random comes from `seed`.
     """
-    keras.backend.clear_session()
+    distribution = keras.distribution.distribution()
+    keras.backend.clear_session()  # which forgets it
+    keras.distribution.set_distribution(distribution)
     keras.utils.set_random_seed(seed)
     shape = digits.images.shape[1:]
     fast = networks.build(version, model, shape, CLASSES, fast=True)
@@ -94,7 +96,7 @@ def fit(
     train, validation = split(digits, model.validation_split)
     run_steps, assess = compile_steps(network, optimizer, model.batch_size), compile_assess(network)
     stopping = _stopping(network, model)
-    data = tf.constant(train.images), tf.constant(train.labels.astype(np.int32))
+    data = backend.constant(train.images), backend.constant(train.labels.astype(np.int32))
     history = _resume(checkpoint, network, optimizer, stopping) if checkpoint else []
     while len(history) < model.epochs and not network.stop_training:
         epoch = len(history)
@@ -173,7 +175,7 @@ def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int,
     mean, steps = Mean(), len(order) // batch_size
     rest = len(order) - steps * batch_size
     chunk = max(1, math.ceil(steps / CALLS_PER_EPOCH))
-    full, last = tf.constant(order[: steps * batch_size]), tf.constant(order[steps * batch_size :])
+    full, last = backend.constant(order[: steps * batch_size]), backend.constant(order[steps * batch_size :])
     with cli.progress(total=len(order), desc=name, unit="img") as bar:
         for start in range(0, steps, chunk):
             stop = min(start + chunk, steps)
@@ -185,61 +187,12 @@ def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int,
     return mean.result()
 
 
-def _losses(labels: tf.Tensor, probabilities: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-    """Cross-entropy of each example, and the number of examples whose most probable class is the label."""
-    probabilities = tf.cast(probabilities, tf.float32)  # a layer may have another `dtype`
-    loss = keras.losses.sparse_categorical_crossentropy(labels, probabilities)
-    return loss, tf.reduce_sum(tf.cast(tf.argmax(probabilities, -1, output_type=tf.int32) == labels, tf.float32))
-
-
-def _layers_losses(network: keras.Sequential) -> tf.Tensor:
-    """Sum of the losses that the layers add (regularisation)."""
-    return tf.add_n([0.0, *(tf.cast(loss, tf.float32) for loss in network.losses)])
-
-
-def _compiled(function: Callable) -> Callable:
-    """Compile `function` with XLA, or without it where a layer (RandomRotation, ...) has an operation that XLA lacks."""
-    with_xla, without = (tf.function(function, jit_compile=xla, autograph=False) for xla in (True, False))
-
-    def run(*arguments):
-        nonlocal with_xla
-        try:
-            return with_xla(*arguments)
-        except tf.errors.InvalidArgumentError:  # raised while compiling, before anything is computed
-            with_xla = without
-            return without(*arguments)
-
-    return run
-
-
 def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
     """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
 
     It returns the sums over these examples of the loss and of the correct answers.
     """
-    optimizer.build(network.trainable_variables)
-
-    def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
-        with tf.GradientTape() as tape:
-            losses, correct = _losses(labels, network(images, training=True))
-            loss = tf.reduce_mean(losses) + _layers_losses(network)
-        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
-        return loss * labels.shape[0], correct
-
-    @_compiled
-    def run(images, labels, order, start, stop, batch_size):
-        def body(number, loss, correct):
-            chosen = tf.ensure_shape(tf.slice(order, [number * batch_size], [batch_size]), [batch_size])
-            more_loss, more_correct = step(tf.gather(images, chosen), tf.gather(labels, chosen))
-            return number + 1, loss + more_loss, correct + more_correct
-
-        _, loss, correct = tf.while_loop(lambda number, *_: number < stop, body, (start, 0.0, 0.0))
-        return loss, correct
-
-    def run_steps(images, labels, order, start, stop, batch_size=batch_size):
-        return run(images, labels, order, tf.constant(start), tf.constant(stop), batch_size)
-
-    return run_steps
+    return backend.compile_steps(network, optimizer, batch_size)
 
 
 def compile_assess(network: keras.Sequential) -> Callable[[Digits], tuple[dict[str, float], np.ndarray]]:
@@ -248,19 +201,15 @@ def compile_assess(network: keras.Sequential) -> Callable[[Digits], tuple[dict[s
     The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
-    @_compiled
-    def run(images, labels):
-        probabilities = network(images, training=False)
-        losses, correct = _losses(labels, probabilities)
-        return tf.reduce_sum(losses) + _layers_losses(network) * labels.shape[0], correct, probabilities
+    run = backend.compile_batch(network)
 
     def assess(digits: Digits) -> tuple[dict[str, float], np.ndarray]:
         mean, parts = Mean(), []
         for start in range(0, len(digits.labels), ASSESS_BATCH):
             images, labels = digits.images[start : start + ASSESS_BATCH], digits.labels[start : start + ASSESS_BATCH]
-            loss, correct, probabilities = run(tf.constant(images), tf.constant(labels.astype(np.int32)))
+            loss, correct, probabilities = run(backend.constant(images), backend.constant(labels.astype(np.int32)))
             mean.add(loss, correct, len(labels))
-            parts.append(probabilities.numpy())
+            parts.append(np.asarray(probabilities))
         return mean.result(), np.concatenate(parts)
 
     return assess

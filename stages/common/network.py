@@ -6,7 +6,7 @@ import zipfile
 from pathlib import Path
 
 import keras
-import tensorflow as tf
+from keras import ops
 
 from stages.common.cli import UserError
 from stages.common.files import atomic_file
@@ -24,7 +24,7 @@ class PatchConv2D(keras.layers.Conv2D):
     same product and not from a sum over all positions, which XLA computes in one slow loop.
     """
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """inputs (n, height, width, channels) -> (n, h', w', filters)."""
         rows, columns, _, filters = self.kernel.shape
         if (
@@ -36,17 +36,17 @@ class PatchConv2D(keras.layers.Conv2D):
             return super().call(inputs)
         if self.padding == "same":
             above, left = (rows - 1) // 2, (columns - 1) // 2
-            inputs = tf.pad(inputs, [[0, 0], [above, rows - 1 - above], [left, columns - 1 - left], [0, 0]])
+            inputs = ops.pad(inputs, [[0, 0], [above, rows - 1 - above], [left, columns - 1 - left], [0, 0]])
         height, width = inputs.shape[1] - rows + 1, inputs.shape[2] - columns + 1
         patches = [inputs[:, i : i + height, j : j + width] for i in range(rows) for j in range(columns)]
-        kernel = tf.reshape(self.kernel, [-1, filters])
+        kernel = ops.reshape(self.kernel, [-1, filters])
         if self.use_bias:
-            patches.insert(0, tf.ones_like(patches[0][..., :1]))
-            kernel = tf.concat([self.bias[tf.newaxis], kernel], axis=0)
+            patches.insert(0, ops.ones_like(patches[0][..., :1]))
+            kernel = ops.concatenate([self.bias[None], kernel], axis=0)
         rest = -kernel.shape[0] % 4  # to whole vectors of four numbers; it costs no time that could be measured
-        patches = tf.pad(tf.concat(patches, axis=-1), [[0, 0], [0, 0], [0, 0], [0, rest]])
-        products = tf.reshape(patches, [-1, patches.shape[-1]]) @ tf.pad(kernel, [[0, rest], [0, 0]])
-        return self.activation(tf.reshape(products, [-1, height, width, filters]))
+        patches = ops.pad(ops.concatenate(patches, axis=-1), [[0, 0], [0, 0], [0, 0], [0, rest]])
+        products = ops.reshape(patches, [-1, patches.shape[-1]]) @ ops.pad(kernel, [[0, rest], [0, 0]])
+        return self.activation(ops.reshape(products, [-1, height, width, filters]))
 
 
 class WinnerMaxPooling2D(keras.layers.MaxPooling2D):
@@ -56,29 +56,29 @@ class WinnerMaxPooling2D(keras.layers.MaxPooling2D):
     the winner's number for each element. As in Keras, the first of equal maxima is the winner.
     """
 
-    def call(self, inputs: tf.Tensor) -> tf.Tensor:
+    def call(self, inputs: keras.KerasTensor) -> keras.KerasTensor:
         """inputs (n, height, width, channels) -> (n, height // rows, width // columns, channels)."""
         rows, columns = self.pool_size
         if self.strides != self.pool_size or self.padding != "valid" or self.data_format != "channels_last":
             return super().call(inputs)
         height, width, channels = inputs.shape[1] // rows, inputs.shape[2] // columns, inputs.shape[3]
         cropped = inputs[:, : height * rows, : width * columns]
-        return _window_maximum(tf.reshape(cropped, [-1, height, rows, width, columns, channels]))
+        return _window_maximum(ops.reshape(cropped, [-1, height, rows, width, columns, channels]))
 
 
-@tf.custom_gradient
-def _window_maximum(windows: tf.Tensor) -> tf.Tensor:
+@ops.custom_gradient
+def _window_maximum(windows: keras.KerasTensor) -> keras.KerasTensor:
     """windows (n, height, rows, width, columns, channels) -> (n, height, width, channels)."""
     _, _, rows, _, columns, _ = windows.shape
     first, *others = [windows[:, :, i, :, j] for i in range(rows) for j in range(columns)]
-    greatest, winner = first, tf.zeros_like(first, tf.int32)
+    greatest, winner = first, ops.zeros_like(first, "int32")
     for number, candidate in enumerate(others, start=1):
-        winner = tf.where(candidate > greatest, number, winner)
-        greatest = tf.maximum(greatest, candidate)
+        winner = ops.where(candidate > greatest, number, winner)
+        greatest = ops.maximum(greatest, candidate)
 
-    def gradient(upstream: tf.Tensor) -> tf.Tensor:
-        numbers = tf.reshape(tf.range(rows * columns), [rows, 1, columns, 1])
-        return tf.where(winner[:, :, None, :, None] == numbers, upstream[:, :, None, :, None], 0.0)
+    def gradient(upstream: keras.KerasTensor) -> keras.KerasTensor:
+        numbers = ops.reshape(ops.arange(rows * columns), [rows, 1, columns, 1])
+        return ops.where(winner[:, :, None, :, None] == numbers, upstream[:, :, None, :, None], 0.0)
 
     return greatest, gradient
 
@@ -109,7 +109,7 @@ def build(
         except Exception as error:
             raise UserError(f"params.yaml: {key}: Keras refuses it: {_reason(error)}") from None
     try:
-        network(tf.zeros((1, *input_shape)), training=False)  # MelSpectrogram gives another shape than it announces
+        network(ops.zeros((1, *input_shape)), training=False)  # MelSpectrogram gives another shape than it announces
     except Exception as error:
         raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {_reason(error)}") from None
     if network.output_shape != (None, classes):

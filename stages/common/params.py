@@ -228,6 +228,27 @@ class Params(Runtime):
             raise _refuse("the version name resnet50 is taken by the pre-trained network; choose another")
         return models
 
+    @field_validator("models")
+    @classmethod
+    def _batches_can_be_shared(cls, models: dict[str, Model], info: ValidationInfo) -> dict[str, Model]:
+        devices = info.data.get("data_parallel", 1)
+        problems = {
+            f".{version}.batch_size": f"is {model.batch_size}; allowed: a multiple of data_parallel, which is {devices}"
+            for version, model in models.items()
+            if model.batch_size % devices
+        }
+        if problems:
+            raise _refuse(*problems.values(), below=tuple(problems))
+        return models
+
+    @field_validator("inference")
+    @classmethod
+    def _openvino_has_the_device(cls, inference: Inference, info: ValidationInfo) -> Inference:
+        if inference.backend == "openvino" and info.data.get("device") == "gpu":
+            problem = "is 'openvino', which computes on the CPU; with device: gpu allowed: keras"
+            raise _refuse(problem, below=(".backend",))
+        return inference
+
 
 def load_params(path: Path | str) -> Params:
     """Read and check the parameter file as a whole.

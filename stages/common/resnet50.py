@@ -36,7 +36,7 @@ def compile_classify(
 
     Args:
         folder: what the `download` stage wrote.
-        backend: "openvino" or "keras" (Keras' own network on TensorFlow); see the modules of these names.
+        backend: "openvino" or "keras" (Keras' own network); see the modules of these names.
         settings: threads, instructions and device of the computation.
 
     Raises:
@@ -50,7 +50,7 @@ def compile_classify(
     check_sum(path)
     try:
         run = module.compile_network(path, batch_size, settings)
-    except (FileNotFoundError, MemoryError):
+    except (FileNotFoundError, MemoryError, UserError):
         raise
     except Exception as error:
         raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None

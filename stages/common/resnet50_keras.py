@@ -1,15 +1,15 @@
-"""ResNet50 computed by Keras on TensorFlow, compiled with XLA."""
+"""ResNet50 computed by Keras on its backend, compiled with XLA."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
-import tensorflow as tf
 
 from stages.common import runtime
 from stages.common.params import Runtime
 from stages.common.resnet50 import MEANS
+from stages.common.runtime import backend
 
 
 def load(path: Path) -> keras.Model:
@@ -27,12 +27,11 @@ def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[
     runtime.set_up(settings)
     model = load(path)
 
-    @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec((batch_size, 224, 224, 3))])
-    def compute(pictures):
-        return model(pictures[..., ::-1] - MEANS, training=False)  # `keras.applications.resnet.preprocess_input`
+    # `keras.applications.resnet.preprocess_input`
+    compute = backend.compile_call(model, lambda pictures: pictures[..., ::-1] - MEANS, (batch_size, 224, 224, 3))
 
     def run(pictures: np.ndarray) -> np.ndarray:
         missing = batch_size - len(pictures)
-        return compute(np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)])).numpy()[: len(pictures)]
+        return compute(np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)]))[: len(pictures)]
 
     return run

@@ -15,7 +15,7 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
-from stages.common import environment
+from stages.common import cli, environment
 from stages.common.params import Runtime
 from stages.common.resnet50 import CLASSES, MEANS
 
@@ -31,6 +31,7 @@ def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[
     """
     if settings.instructions == "native":
         environment.use_native_instructions()
+    cli.log(f"computing with OpenVINO {ov.get_version().split('-')[0]} on the CPU")
     with h5py.File(path, "r") as weights:
         graph = build(weights)
     threads = settings.threads

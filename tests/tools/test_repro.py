@@ -26,7 +26,8 @@ PIPELINE = "stages: {slow: {cmd: python -m stages.slow, deps: [stages/slow.py], 
 class Project:
     def __init__(self, folder: Path):
         self.folder = folder
-        for name in ("tools/__init__.py", "tools/repro.py", "stages/common/__init__.py", "stages/common/cli.py"):
+        shutil.copytree(ROOT / "stages/common", folder / "stages/common")
+        for name in ("tools/__init__.py", "tools/promise.py", "tools/repro.py", "params.yaml"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         (folder / "stages/slow.py").write_text(SLOW)
