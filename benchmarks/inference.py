@@ -27,9 +27,7 @@ def folder_of_jpegs(count: int) -> Iterator[Path]:
     from stages.common import pictures
 
     random = np.random.default_rng(0)
-    samples = [
-        Image.fromarray(pictures.read_picture(path)) for path in pictures.list_pictures(ROOT / "data/sample_images")
-    ]
+    samples = [Image.fromarray(pictures.read_picture(path)) for path in sorted((ROOT / "data/sample_images").iterdir())]
     with tempfile.TemporaryDirectory() as name:
         made = []
         for number, sample in zip(range(count), itertools.cycle(samples), strict=False):
@@ -52,7 +50,7 @@ def decoded():
     from stages.common import pictures
 
     with folder_of_jpegs(PICTURES) as folder:
-        paths = pictures.list_pictures(folder)
+        paths = sorted(folder.iterdir())
         return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
 
 

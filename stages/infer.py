@@ -2,51 +2,39 @@
 
 import json
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
-import numpy as np
-
-from stages.common import cli, pictures, resnet50
+from stages.common import cli, pictures
+from stages.common.classifying import Answer, Classifier
 from stages.common.cli import UserError
-from stages.common.files import sha256, write_json
+from stages.common.files import write_json, write_json_list
 from stages.common.params import Inference, Runtime, load_params
 
 
 def classify_folder(
-    folder: Path, weights: Path, inference: Inference, settings: Runtime
-) -> Iterator[tuple[Path, list | str]]:
-    """Yield each picture's path with its most probable classes, or with the reason why it cannot be read.
+    folder: Path | str, weights: Path, inference: Inference, settings: Runtime
+) -> Iterator[tuple[str, Answer]]:
+    """Yield the name of each picture in a folder, or below a URL, with its answer, in the order of the names.
 
     Args:
         weights: folder with ResNet50's weights and class index.
-        inference: what computes, how many pictures at once, and how many classes a picture gets, at least three.
+        inference: where and how to compute; every engine and number of workers gives the same answers.
         settings: threads that compute, and as many that read and resize pictures ahead of them.
-
-    Yields:
-        (path, [{"class_id", "label", "probability"}, ...] in falling order, probability to four decimals) or
-        (path, reason), in the order of the pictures' names.
     """
-    paths = pictures.list_pictures(folder)
-    classes = resnet50.load_classes(weights)
-    batch_size = min(inference.batch_size, len(paths))
-    classify = resnet50.compile_classify(weights, inference.backend, batch_size, settings)
-    top_k = max(inference.top_k, 3)
-    with cli.progress(total=len(paths), desc="pictures", unit="img") as bar:
-        for batch in pictures.load_batches(paths, batch_size, settings.threads):
-            readable = [picture for _, picture in batch if isinstance(picture, np.ndarray)]
-            rows = iter(classify(readable) if readable else ())
-            for path, picture in batch:
-                yield path, _top(next(rows), classes, top_k) if isinstance(picture, np.ndarray) else str(picture)
-            bar.update(len(batch))
+    names = pictures.list_pictures(folder)
+    batch_size = min(inference.batch_size, len(names))
+    if inference.engine == "ray":  # imported here, because it takes seconds and is an extra
+        from stages.common import ray_engine
 
-
-def _top(probabilities: np.ndarray, classes: list[tuple[str, str]], top_k: int) -> list[dict]:
-    """The `top_k` most probable classes; equal probabilities in the order of the class index."""
-    best = np.argsort(-probabilities, kind="stable")[:top_k]
-    return [
-        {"class_id": classes[i][0], "label": classes[i][1], "probability": round(float(probabilities[i]), 4)}
-        for i in best
-    ]
+        answers = ray_engine.answers(folder, names, weights, inference, batch_size, settings)
+    else:
+        paths = (pictures.picture_path(folder, name) for name in names)
+        answers = Classifier(weights, inference, batch_size, settings).answers(paths)
+    with closing(answers), cli.progress(total=len(names), desc="pictures", unit="img") as bar:
+        for name, answer in zip(names, answers, strict=True):
+            yield name, answer
+            bar.update()
 
 
 def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
@@ -59,7 +47,7 @@ def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
 
 
 def infer(
-    folder: Path,
+    folder: Path | str,
     weights: Path,
     labels: Path,
     metrics: Path,
@@ -79,42 +67,54 @@ def infer(
     Raises:
         UserError: when the folder is missing or has no picture, or weights or labels are damaged.
     """
-    labelled = load_labels(labels)
-    right = dict(labelled.values())
-    entries, ranks = [], []
-    for path, result in classify_folder(folder, weights, inference, settings):
-        name = pictures.picture_name(path, folder)
-        if isinstance(result, str):
-            cli.warn(f"{name!r}: {result}")
-            entries.append({"image": name, "error": result})
-            continue
-        entries.append({"image": name, "predictions": result[: inference.top_k]})
-        class_ids = right.get(sha256(path))
+    score = Score(load_labels(labels))
+    with closing(classify_folder(folder, weights, inference, settings)) as answers:
+        write_json_list(predictions, (score.enter(name, answer, inference.top_k) for name, answer in answers))
+    write_json(metrics, score.metrics())
+
+
+class Score:
+    """Counts answers as they come, of which it keeps none."""
+
+    def __init__(self, labelled: dict[str, tuple[str, set[str]]]):
+        """Take what `load_labels` gives."""
+        self.class_ids = dict(labelled.values())
+        self.names = labelled.keys()
+        self.counts = dict.fromkeys(("images", "errors", "labelled", "top1", "top3"), 0)
+
+    def enter(self, name: str, answer: Answer, top_k: int) -> dict:
+        """Count a picture's answer and return its entry of the predictions."""
+        image = pictures.picture_name(name)
+        self.counts["images"] += 1
+        if isinstance(answer.result, str):
+            cli.warn(f"{image!r}: {answer.result}")
+            self.counts["errors"] += 1
+            return {"image": image, "error": answer.result}
+        class_ids = self.class_ids.get(answer.sha256)
         if class_ids:
-            ranks.append(next((rank for rank, guess in enumerate(result[:3]) if guess["class_id"] in class_ids), 3))
-        elif path.name in labelled:
-            cli.warn(f"{name!r}: not the bytes of the labelled picture of this name, so it does not count as labelled")
-    write_json(predictions, entries)
-    write_json(
-        metrics,
-        {
-            "images": len(entries),
-            "errors": sum("error" in entry for entry in entries),
-            "labelled": len(ranks),
-            "top1_accuracy": _share(ranks, below=1),
-            "top3_accuracy": _share(ranks, below=3),
-        },
-    )
+            right = [guess["class_id"] in class_ids for guess in answer.result[:3]]
+            self.counts["labelled"] += 1
+            self.counts["top1"] += right[0]
+            self.counts["top3"] += any(right)
+        elif name.rpartition("/")[2] in self.names:
+            cli.warn(f"{image!r}: not the bytes of the labelled picture of this name, so it does not count as labelled")
+        return {"image": image, "predictions": answer.result[:top_k]}
 
-
-def _share(ranks: list[int], below: int) -> float | None:
-    return round(sum(rank < below for rank in ranks) / len(ranks), 6) if ranks else None
+    def metrics(self) -> dict[str, int | float | None]:
+        """What was counted; see `infer`."""
+        share = {
+            f"{name}_accuracy": round(self.counts[name] / self.counts["labelled"], 6)
+            if self.counts["labelled"]
+            else None
+            for name in ("top1", "top3")
+        }
+        return {name: self.counts[name] for name in ("images", "errors", "labelled")} | share
 
 
 def main() -> None:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--images", type=Path, required=True, help="folder with the pictures")
+    parser.add_argument("--images", required=True, help="folder with the pictures, or URL (s3://bucket/folder)")
     parser.add_argument("--weights", type=Path, required=True, help="folder with ResNet50's weights and class index")
     parser.add_argument("--labels", type=Path, required=True, help="JSON with the sample pictures' right classes")
     parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write: the shares of right answers")

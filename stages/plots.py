@@ -16,6 +16,7 @@ from stages.common import charts, cli
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
 from stages.common.results import (
+    Picture,
     Predictions,
     confident_mistakes,
     confusion,
@@ -83,11 +84,15 @@ def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> char
     return charts.draw_mistakes(title, images[shown], captions)
 
 
-def draw_top_k(entries: Sequence[dict], pictures: Sequence[tuple[dict, np.ndarray]]) -> charts.Figure:
+def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.Figure:
     """ResNet50's first pictures with their classes; the entries with an "error" are counted in the title alone."""
     drawn = [
-        (entry["image"], pixels, [(guess["label"], guess["probability"]) for guess in entry["predictions"]])
-        for entry, pixels in pictures
+        (
+            picture.entry["image"],
+            picture.pixels,
+            [(guess["label"], guess["probability"]) for guess in picture.entry["predictions"]],
+        )
+        for picture in pictures
     ]
     usable = sum("predictions" in entry for entry in entries)
     title = f"ResNet50: the most probable classes of {usable} pictures"
@@ -105,7 +110,7 @@ def main() -> None:
     parser.add_argument("--history", required=True, help="folder of the histories, <version>.csv")
     parser.add_argument("--predictions", required=True, help="folder of the predictions, <version>.csv")
     parser.add_argument("--resnet50", required=True, help="ResNet50's predictions, a JSON file")
-    parser.add_argument("--images", required=True, help="folder of ResNet50's pictures")
+    parser.add_argument("--images", required=True, help="folder or URL of ResNet50's pictures")
     parser.add_argument("--out", required=True, help="folder to write, replaced as a whole")
     args = parser.parse_args()
     params = load_params(args.params)

@@ -212,20 +212,19 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
     }
 
 
-def gather_pictures(args: argparse.Namespace, entries: list[dict]) -> list[dict]:
+def gather_pictures(args: argparse.Namespace, pictures: Iterable[results.Picture]) -> list[dict]:
     """ResNet50's pictures with their guesses, and who made them where the sample labels say so."""
     known = {label["sha256"]: label for label in read_json(args.labels).values()}
-    paths = {picture_name(path, args.images): path for path in results.list_pictures(args.images)}
     return [
         {
-            "name": entry["image"],
-            "src": data_uri(pixels, "JPEG"),
-            "width": pixels.shape[1],
-            "height": pixels.shape[0],
-            "guesses": entry["predictions"][:MOST_GUESSES],
-            "label": known.get(sha256(paths[entry["image"]])),
+            "name": picture.entry["image"],
+            "src": data_uri(picture.pixels, "JPEG"),
+            "width": picture.pixels.shape[1],
+            "height": picture.pixels.shape[0],
+            "guesses": picture.entry["predictions"][:MOST_GUESSES],
+            "label": known.get(picture.sha256),
         }
-        for entry, pixels in results.read_pictures(entries, args.images, MOST_PICTURES)
+        for picture in pictures
     ]
 
 
@@ -269,20 +268,19 @@ def f1_chart(versions: Sequence[dict]) -> dict:
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
-def input_files(args: argparse.Namespace, params: Params, pictures: Iterable[dict]) -> list[dict]:
+def input_files(args: argparse.Namespace, params: Params, pictures: Iterable[results.Picture]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
     per_version = [(args.history, "csv"), (args.predictions, "csv"), (args.classes, "csv"), (args.cards, "json")]
     paths = [folder / f"{name}.{ending}" for folder, ending in per_version for name in params.models]
     paths += [path for name in params.models if (path := args.replicates / f"{name}.json").exists()]
     paths += [args.resnet50, args.guesses, args.labels, args.weights / resnet50.WEIGHTS, args.assets, args.pipeline]
     paths += [args.prepared / "test_images.npy", args.prepared / "test_labels.npy"]
-    shown = {picture["name"] for picture in pictures}
-    paths += [path for path in results.list_pictures(args.images) if picture_name(path, args.images) in shown]
-    return [{"path": _printable(path), "size": path.stat().st_size, "sha256": sha256(path)} for path in sorted(paths)]
-
-
-def _printable(path: Path) -> str:
-    return picture_name(path, path.anchor or ".")
+    files = {str(path): (path.stat().st_size, sha256(path)) for path in paths}
+    files |= {picture.path: (picture.size, picture.sha256) for picture in pictures}
+    return [
+        {"path": picture_name(path), "size": files[path][0], "sha256": files[path][1]}
+        for path in sorted(files, key=lambda path: path.split("/"))
+    ]
 
 
 def gather(args: argparse.Namespace) -> dict:
@@ -294,7 +292,7 @@ def gather(args: argparse.Namespace) -> dict:
         for place, (name, model) in enumerate(params.models.items())
     ]
     entries = results.read_top_k(args.guesses)
-    pictures = gather_pictures(args, entries)
+    pictures = results.read_pictures(entries, args.images, MOST_PICTURES)
     stages = read_pipeline(args.pipeline, params.inference.images)
     return {
         "params": params,
@@ -308,7 +306,7 @@ def gather(args: argparse.Namespace) -> dict:
         "f1_chart": f1_chart(versions),
         "spread_chart": spread_chart(versions),
         "resnet50": read_json(args.resnet50),
-        "pictures": pictures,
+        "pictures": gather_pictures(args, pictures),
         "usable": sum("predictions" in entry for entry in entries),
         "errors": [entry for entry in entries if "error" in entry],
         "resnet50_layers": resnet50_summary.summary(args.weights / resnet50.WEIGHTS),
@@ -350,11 +348,11 @@ def parser() -> argparse.ArgumentParser:
         "resnet50": "ResNet50's metrics, a JSON file",
         "guesses": "ResNet50's predictions, a JSON file",
         "labels": "the sample pictures' labels, a JSON file",
-        "images": "folder of ResNet50's pictures",
+        "images": "folder or URL of ResNet50's pictures",
         "weights": "folder of ResNet50's weights",
         "out": "folder to write, replaced as a whole",
     }.items():
-        made.add_argument(f"--{name}", type=Path, required=True, help=text)
+        made.add_argument(f"--{name}", type=str if name == "images" else Path, required=True, help=text)
     return made
 
 

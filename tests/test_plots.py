@@ -214,7 +214,7 @@ def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_wr
     photograph = inputs / "images/$a$ \u5b57.jpg"
     photograph.rename(os.fsdecode(os.fsencode(photograph.parent) + b"/\xff.jpg"))
     entries = [{"image": "\\xff.jpg", "predictions": [prediction("cup", 0.5)]}]
-    assert [entry["image"] for entry, _ in read_pictures(entries, inputs / "images", most=12)] == ["\\xff.jpg"]
+    assert [picture.entry["image"] for picture in read_pictures(entries, inputs / "images", most=12)] == ["\\xff.jpg"]
 
 
 def test_a_picture_that_cannot_be_read_any_more_is_named(inputs):

@@ -87,6 +87,17 @@ def write_json(path: Path | str, value: object) -> None:
     write_bytes(path, f"{text}\n".encode())
 
 
+def write_json_list(path: Path | str, entries: Iterable[object]) -> None:
+    """Write what `write_json` writes for a list of these entries, keeping one of them in memory at a time."""
+    with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        between = "[\n  "
+        for entry in entries:
+            text = json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False)
+            file.write(between + text.replace("\n", "\n  "))  # in a text of the entry each line end is escaped
+            between = ",\n  "
+        file.write("[]\n" if between.startswith("[") else "\n]\n")
+
+
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a comma-separated file with one header line, newline line ends, and numbers as Python prints them."""
     buffer = io.StringIO()

@@ -1,11 +1,14 @@
 """Reading pictures that anyone may have made: find them, decode them, bring them to one size.
 
+They lie in a folder, or below a URL that fsspec understands (s3://bucket/folder), and go by their names below it.
+
 A file is taken for what its content says, whatever its name. What cannot be read ends in a PictureError with a short
 reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits below, each of
 which is checked before the work that it limits. Only the six formats of FORMATS are ever parsed.
 """
 
 import errno
+import hashlib
 import io
 import itertools
 import os
@@ -15,7 +18,9 @@ import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 from PIL import (  # naming a plugin registers its format, so that Pillow need not load the forty others
@@ -71,34 +76,88 @@ class PictureError(Exception):
     """A file that cannot be used as a picture; the text is the reason, without the file's name, always the same."""
 
 
-def list_pictures(folder: Path | str) -> list[Path]:
-    """Every file in `folder` and its subfolders, whatever it holds, in byte order of the relative names.
+def list_pictures(folder: Path | str) -> list[str]:
+    """The name below `folder` of every file in it and its subfolders, whatever it holds, in byte order.
 
-    Names that start with a dot are skipped, files and folders alike. Symbolic links, also those to folders, and
-    special files are listed, never followed or opened: `read_picture` refuses them, so that each gets its entry.
-    Raises UserError if there is no such folder or no file in it, OSError if a subfolder cannot be read.
+    `folder` may be a URL. Names that start with a dot are skipped, files and folders alike. Symbolic links, also those
+    to folders, and special files are listed, never followed or opened: `read_file` refuses them, so that each gets its
+    entry. Only names are kept, in memory about 60 bytes and the letters of each.
+    Raises UserError if there is no such folder or no file in it, or the URL cannot be listed; OSError if a subfolder
+    cannot be read.
     """
-    folder = Path(folder)
-    if not folder.is_dir():
-        problem = "is not a folder" if folder.exists() else "there is no such folder"
+    found = _list_url(str(folder)) if is_url(folder) else _list_folder(folder)
+    if not found:
+        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one picture into it")
+    found.sort(key=os.fsencode)
+    return found
+
+
+def _list_folder(folder: Path | str) -> list[str]:
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
         raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with pictures")
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
         links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        found += [Path(parent, name) for name in files + links if not name.startswith(".")]
-    if not found:
-        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one picture into it")
-    return sorted(found, key=lambda path: os.fsencode(path.relative_to(folder).as_posix()))
+        below = os.path.relpath(parent, folder)
+        start = "" if below == "." else f"{below}/"
+        found += [start + name for name in files + links if not name.startswith(".")]
+    return found
 
 
 def _raise(error: OSError) -> None:
     raise error
 
 
-def picture_name(path: Path, folder: Path | str) -> str:
-    """The name of a picture relative to `folder`, with `/` between folders; bytes that are not UTF-8 become `\\xNN`."""
-    return os.fsencode(path.relative_to(folder).as_posix()).decode("utf-8", "backslashreplace")
+def _list_url(url: str) -> list[str]:
+    system, root = _open_url(url)
+    start = root.rstrip("/") + "/"
+    with _remote(url):
+        names = [path[len(start) :] for path in system.find(root) if path.startswith(start)]
+    return [name for name in names if name and not any(part.startswith(".") for part in name.split("/"))]
+
+
+def is_url(folder: Path | str) -> bool:
+    """Whether pictures are read over fsspec, and not from a folder of this machine."""
+    return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
+
+
+def picture_path(folder: Path | str, name: str) -> str:
+    """Where a picture lies that `list_pictures` has named."""
+    return f"{str(folder).rstrip('/')}/{name}"
+
+
+def _open_url(url: str) -> tuple[Any, str]:
+    """Fsspec's file system for a URL, and the path in it; UserError where there is none."""
+    import fsspec  # only who uses it pays for its import
+
+    try:
+        system, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise UserError(f"inference.images: {url}: {error}; for S3 run `make setup EXTRAS=s3`") from None
+    except ValueError as error:
+        raise UserError(f"inference.images: {url}: {error}; give a folder or a URL that fsspec knows") from None
+    if "::" in url or "file" in system.protocol:  # that would follow links, and wait for pipes
+        raise UserError(f"inference.images: {url}: for a folder of this machine give its path, not a URL")
+    return system, path
+
+
+@contextmanager
+def _remote(url: str) -> Iterator[None]:
+    """UserError, with the URL, for whatever the library behind it raises; each has errors of its own."""
+    try:
+        yield
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).strip() or type(error).__name__
+        raise UserError(f"inference.images: {url}: {reason}; check the address, your access and the network") from None
+
+
+def picture_name(name: str) -> str:
+    """A picture's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def read_picture(path: Path | str) -> np.ndarray:
@@ -109,7 +168,12 @@ def read_picture(path: Path | str) -> np.ndarray:
     Raises PictureError for whatever the file holds or is, OSError when the machine fails (too many open files, a
     broken disk).
     """
-    reader = _Reader(_read_file(path))
+    return decode(read_file(path))
+
+
+def decode(data: bytes) -> np.ndarray:
+    """`read_picture` of a file's content."""
+    reader = _Reader(data)
     try:
         image = Image.open(reader, formats=FORMATS)
         _check(image, reader)
@@ -141,17 +205,40 @@ class _Reader(io.BytesIO):
         return data
 
 
-def _read_file(path: Path | str) -> bytes:
-    """The content of a regular file; never waits for a pipe, never follows a link."""
+def read_file(path: Path | str) -> bytes:
+    """The content of a regular file, or of one at a URL; never waits for a pipe, never follows a link.
+
+    Raises as `read_picture`, and UserError where a URL cannot be read.
+    """
+    return _read_url(str(path)) if is_url(path) else _read_local(path)
+
+
+def _read_url(url: str) -> bytes:
+    system, path = _open_url(url)
+    with _remote(url):
+        try:
+            with system.open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except PermissionError:
+            raise PictureError("permission denied") from None
+    _check_size(len(data))
+    return data
+
+
+def _check_size(size: int) -> None:
+    if not size:
+        raise PictureError("empty file")
+    if size > MAX_BYTES:
+        raise PictureError(f"file larger than {MAX_BYTES // 1024**2} MiB")
+
+
+def _read_local(path: Path | str) -> bytes:
     try:
         with open(path, "rb", opener=_open) as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
                 raise PictureError("not a regular file")
-            if not status.st_size:
-                raise PictureError("empty file")
-            if status.st_size > MAX_BYTES:
-                raise PictureError(f"file larger than {MAX_BYTES // 1024**2} MiB")
+            _check_size(status.st_size)
             return file.read(status.st_size)
     except OSError as error:
         reasons = {
@@ -251,23 +338,26 @@ def _resize(channel: np.ndarray, width: int, height: int) -> np.ndarray:
     return np.asarray(Image.fromarray(channel.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
 
 
-def load_batches(
-    paths: Iterable[Path], batch_size: int, workers: int
-) -> Iterator[list[tuple[Path, np.ndarray | PictureError]]]:
+class Loaded(NamedTuple):
+    """A picture made ready, (224, 224, 3) float32, and the SHA-256 of its file; or why there is none, and None."""
+
+    sha256: str | None
+    picture: np.ndarray | PictureError
+
+
+def load_batches(paths: Iterable[Path | str], batch_size: int, workers: int) -> Iterator[list[Loaded]]:
     """Read and resize pictures in `workers` threads and yield them in the order of `paths`, `batch_size` at a time.
 
-    Each comes with its (224, 224, 3) float32 array, or with the PictureError that says why there is none. At most one
-    batch is prepared ahead, so memory does not grow with the number of pictures.
+    At most one batch is prepared ahead, so memory does not grow with the number of pictures.
     """
     waiting = iter(paths)
     pool = ThreadPoolExecutor(workers)
     try:
-        ahead = deque((path, pool.submit(_load, path)) for path in itertools.islice(waiting, batch_size))
+        ahead = deque(pool.submit(_load, path) for path in itertools.islice(waiting, batch_size))
         batch = []
         while ahead:
-            path, loaded = ahead.popleft()
-            batch.append((path, loaded.result()))
-            ahead.extend((path, pool.submit(_load, path)) for path in itertools.islice(waiting, 1))
+            batch.append(ahead.popleft().result())
+            ahead.extend(pool.submit(_load, path) for path in itertools.islice(waiting, 1))
             if len(batch) == batch_size or not ahead:
                 yield batch
                 batch = []
@@ -275,8 +365,9 @@ def load_batches(
         pool.shutdown(cancel_futures=True)
 
 
-def _load(path: Path) -> np.ndarray | PictureError:
+def _load(path: Path | str) -> Loaded:
     try:
-        return resize_with_pad(read_picture(path))
+        data = read_file(path)
+        return Loaded(hashlib.sha256(data).hexdigest(), resize_with_pad(decode(data)))
     except PictureError as error:
-        return PictureError(str(error))  # a new one, whose traceback does not keep the file's content alive
+        return Loaded(None, PictureError(str(error)))  # a new one, whose traceback does not keep the content alive

@@ -4,6 +4,7 @@ Each function raises UserError with the file, and the line where there is one, o
 """
 
 import csv
+import hashlib
 import json
 import math
 from collections.abc import Callable, Sequence
@@ -15,7 +16,7 @@ from PIL import Image
 
 from stages.common.cli import UserError
 from stages.common.files import check_sum
-from stages.common.pictures import PictureError, list_pictures, picture_name, read_picture
+from stages.common.pictures import PictureError, decode, list_pictures, picture_name, picture_path, read_file
 
 DIGITS = 10
 PICTURE_SIDE = 240  # pixels, about what a picture gets of a figure
@@ -32,6 +33,17 @@ class Predictions:
     actual: np.ndarray
     predicted: np.ndarray
     probability: np.ndarray
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One of ResNet50's pictures: its entry in the predictions, its file, and its pixels, uint8, made small."""
+
+    entry: dict
+    path: str
+    size: int
+    sha256: str
+    pixels: np.ndarray
 
 
 # Reading
@@ -121,23 +133,25 @@ def read_top_k(path: Path | str) -> list[dict]:
     return entries
 
 
-def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> list[tuple[dict, np.ndarray]]:
-    """The first `most` entries that have predictions, each with its picture from the folder `images`, made small.
+def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> list[Picture]:
+    """The first `most` entries that have predictions, each with its picture from `images`, a folder or URL.
 
     Raises UserError for one that is missing or cannot be read.
     """
     shown = [entry for entry in entries if "predictions" in entry][:most]
-    paths = {picture_name(path, images): path for path in list_pictures(images)} if shown else {}
+    names = {picture_name(name): name for name in list_pictures(images)} if shown else {}
     pictures = []
     for entry in shown:
-        path = paths.get(entry["image"])
-        if path is None:
-            raise UserError(f"{Path(images, entry['image'])}: no such file, but it has predictions; run `dvc repro`")
+        name = names.get(entry["image"])
+        path = picture_path(images, entry["image"] if name is None else name)
+        if name is None:
+            raise UserError(f"{path}: no such file, but it has predictions; run `dvc repro`")
         try:
-            pixels = thumbnail(read_picture(path))
+            data = read_file(path)
+            pixels = thumbnail(decode(data))
         except PictureError as error:
             raise UserError(f"{path}: {error}, but it has predictions; run `dvc repro`") from None
-        pictures.append((entry, pixels))
+        pictures.append(Picture(entry, path, len(data), hashlib.sha256(data).hexdigest(), pixels))
     return pictures
 
 

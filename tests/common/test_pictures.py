@@ -20,7 +20,7 @@ from PIL import Image
 
 from stages.common import files, pictures
 from stages.common.cli import UserError
-from stages.common.pictures import PictureError, list_pictures, load_batches, picture_name, read_picture
+from stages.common.pictures import PictureError, list_pictures, load_batches, picture_name, picture_path, read_picture
 from tests.conftest import little_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as pictures.py does, which pytest undoes
@@ -370,8 +370,7 @@ def test_files_are_listed_in_byte_order_with_subfolders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         if not (tmp_path / name).is_dir():
             (tmp_path / name).write_bytes(b"x")
-    listed = [picture_name(path, tmp_path) for path in list_pictures(tmp_path)]
-    assert listed == sorted(names, key=str.encode)
+    assert list_pictures(tmp_path) == sorted(names, key=str.encode)
 
 
 HARD_NAMES = [
@@ -390,10 +389,10 @@ HARD_NAMES = [
 def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path):
     for name in HARD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(FORMATS["png"][0])
-    paths = list_pictures(tmp_path)
-    assert [os.fsencode(path.name) for path in paths] == sorted(HARD_NAMES)
-    assert all(read_picture(path).shape == RGB.shape for path in paths)
-    names = [picture_name(path, tmp_path) for path in paths]
+    listed = list_pictures(tmp_path)
+    assert [os.fsencode(name) for name in listed] == sorted(HARD_NAMES)
+    assert all(read_picture(picture_path(tmp_path, name)).shape == RGB.shape for name in listed)
+    names = [picture_name(name) for name in listed]
     files.write_json(tmp_path / "names.json", names)
     assert json.loads((tmp_path / "names.json").read_text("utf-8")) == names
     assert "not \\xff\\xfe utf-8.png" in names
@@ -424,10 +423,10 @@ def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_pa
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         reasons = {}
-        for path in list_pictures(folder):
+        for name in list_pictures(folder):
             with pytest.raises(PictureError) as error:
-                read_picture(path)
-            reasons[path.name] = str(error.value)
+                read_picture(picture_path(folder, name))
+            reasons[name] = str(error.value)
     link, special = "symbolic link, not followed", "not a regular file"
     assert reasons == {
         "folder": link,
@@ -498,11 +497,12 @@ def test_batches_keep_the_order_and_go_on_after_a_bad_file(tmp_path):
         path.write_bytes(encoded(Image.new("RGB", (224, 224), (number, 0, 0)), "PNG"))
     paths[3].write_bytes(b"no picture")
     batches = list(load_batches(paths, batch_size=3, workers=2))
-    assert [[path for path, _ in batch] for batch in batches] == [paths[0:3], paths[3:6], paths[6:7]]
-    for number, (_, loaded) in enumerate(itertools.chain(*batches)):
+    assert [len(batch) for batch in batches] == [3, 3, 1]
+    for number, (sha256, loaded) in enumerate(itertools.chain(*batches)):
         if number == 3:
-            assert isinstance(loaded, PictureError)
+            assert sha256 is None and isinstance(loaded, PictureError)
         else:
+            assert sha256 == files.sha256(paths[number])
             assert (loaded[..., 0] == number).all()
     assert list(load_batches([], 3, 2)) == []
 

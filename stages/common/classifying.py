@@ -1,0 +1,61 @@
+"""Classify pictures with ResNet50, in one process: what the engine `local` does, and each worker of the engine `ray`."""
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages.common import pictures, resnet50
+from stages.common.params import Inference, Runtime
+
+
+class Answer(NamedTuple):
+    """A picture's most probable classes and the SHA-256 of its file; or the reason why it cannot be read, and None.
+
+    `result` is [{"class_id", "label", "probability"}, ...] in falling order, the probability to four decimals.
+    """
+
+    sha256: str | None
+    result: list[dict] | str
+
+
+class Classifier:
+    """ResNet50, loaded and compiled once."""
+
+    def __init__(self, weights: Path, inference: Inference, batch_size: int, settings: Runtime):
+        """Load the network.
+
+        Args:
+            weights: folder with ResNet50's weights and class index.
+            inference: what computes, and how many classes a picture gets, at least three.
+            batch_size: pictures computed at once.
+            settings: threads that compute, and as many that read and resize pictures ahead of them.
+
+        Raises:
+            UserError: when the weights are damaged.
+        """
+        self.classes = resnet50.load_classes(weights)
+        self.compute = resnet50.compile_classify(weights, inference.backend, batch_size, settings)
+        self.top_k = max(inference.top_k, 3)
+        self.batch_size, self.threads = batch_size, settings.threads
+
+    def answers(self, paths: Iterable[Path | str]) -> Iterator[Answer]:
+        """Yield each picture's answer, in the order of the paths or URLs, with two batches in memory."""
+        for batch in pictures.load_batches(paths, self.batch_size, self.threads):
+            readable = [loaded.picture for loaded in batch if isinstance(loaded.picture, np.ndarray)]
+            rows = iter(self.compute(readable) if readable else ())
+            for sha256, picture in batch:
+                yield Answer(sha256, self._top(next(rows)) if isinstance(picture, np.ndarray) else str(picture))
+
+    def _top(self, probabilities: np.ndarray) -> list[dict]:
+        """The most probable classes; equal probabilities in the order of the class index."""
+        best = np.argsort(-probabilities, kind="stable")[: self.top_k]
+        return [
+            {
+                "class_id": self.classes[i][0],
+                "label": self.classes[i][1],
+                "probability": round(float(probabilities[i]), 4),
+            }
+            for i in best
+        ]
