@@ -2,7 +2,10 @@
 
 import logging
 import os
+import re
+import secrets
 import shutil
+import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,8 +46,17 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
             if address:
                 _join(ray, address)
             else:
-                ray.init("local", num_cpus=workers * cpus, object_store_memory=STORE, include_dashboard=False,
-                         log_to_driver=False, logging_level=logging.ERROR, _temp_dir=folder)  # fmt: skip
+                # Ray's ports are open to the network, and who may speak to them may run programs.
+                os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+                ray.init(
+                    "local",
+                    num_cpus=workers * cpus,
+                    object_store_memory=STORE,
+                    include_dashboard=False,
+                    log_to_driver=False,
+                    logging_level=logging.ERROR,
+                    _temp_dir=folder,
+                )
         _check_room(ray, workers, cpus)
         yield ray
     finally:
@@ -56,8 +68,10 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
 def _join(ray: ModuleType, address: str) -> None:
     environment_of_workers = {"env_vars": environment.PINNED, "py_modules": [str(PACKAGE)]}
     try:
+        if found := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # where nobody listens Ray would try for minutes
+            socket.create_connection(found.groups(), timeout=20).close()
         ray.init(address, runtime_env=environment_of_workers, log_to_driver=False, logging_level=logging.ERROR)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"RAY_ADDRESS: {address}: {reason}; start a cluster there with the Ray ({ray.__version__}) and Python of this "
