@@ -122,12 +122,12 @@ def openvino(tick: Callable) -> None:
     in_batches(lambda batch: compiled([batch]), inputs, tick)
 
 
-def folder_end_to_end(count: int, tick: Callable) -> None:
+def folder_end_to_end(count: int, tick: Callable, engine: str = "local") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
     from stages.common.params import Inference, Runtime
     from stages.infer import classify_folder
 
-    inference = Inference(images="any", top_k=3, batch_size=BATCH)
+    inference = Inference(images="any", engine=engine, top_k=3, batch_size=BATCH)
 
     with folder_of_jpegs(count) as folder:
         while True:
@@ -135,13 +135,57 @@ def folder_end_to_end(count: int, tick: Callable) -> None:
             tick()
 
 
+def ray_end_to_end(count: int, tick: Callable) -> None:
+    """The same on Ray with one worker: Ray is started for each round, and the worker loads the network."""
+    folder_end_to_end(count, tick, "ray")
+
+
+def infer(folder: Path, out: Path, inference: str, **options) -> subprocess.Popen:
+    """Start the infer stage on a folder; `inference` are lines of that block of params.yaml."""
+    lines = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
+    (out / "params.yaml").write_text(
+        f"{lines}\ninference: {{images: any, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
+    )
+    command = [sys.executable, "-m", "stages.infer", "--params", out / "params.yaml", "--images", folder, "--weights",
+               WEIGHTS, "--labels", ROOT / "data/sample_labels.json", "--metrics", out / "m", "--predictions", out / "p"]  # fmt: skip
+    return subprocess.Popen(command, cwd=ROOT, **options)
+
+
+def driver_memory(count: int, workers: int, address: str = "") -> tuple[float, float]:
+    """MiB that Ray's driver has of its own after a tenth of `count` files, and at the end.
+
+    The files are no pictures: workers read them and find that out, and nothing is computed, but every name and answer
+    goes through Ray, the driver and the file of predictions.
+    """
+    with tempfile.TemporaryDirectory() as name:
+        folder, out = Path(name, "files"), Path(name, "out")
+        folder.mkdir()
+        out.mkdir()
+        for number in range(count):
+            path = folder / f"{number:07}.jpg"
+            first = folder / f"{number - number % 10_000:07}.jpg"  # a file may have 65,000 names
+            os.link(first, path) if path != first else path.write_text("no picture")
+        environment = os.environ | {"RAY_ADDRESS": address}
+        with infer(folder, out, f"engine: ray, workers: {workers}", stderr=subprocess.PIPE, env=environment) as driver:
+            memory = [
+                _own_mib(driver.pid) for number, _ in enumerate(driver.stderr, 1) if number in (count // 10, count)
+            ]
+        assert driver.returncode == 0
+        assert (out / "p").read_bytes().count(b'"error": "no picture that can be read') == count
+    early, late = memory
+    return early, late
+
+
+def _own_mib(process: int) -> float:
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+
+
 def memory(count: int) -> dict[str, float]:
     """Seconds and peak memory (MiB) of the infer stage on a folder of `count` pictures."""
     with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
-        command = [sys.executable, "-m", "stages.infer", "--images", folder, "--weights", WEIGHTS,
-                   "--labels", ROOT / "data/sample_labels.json", "--metrics", f"{out}/m", "--predictions", f"{out}/p"]  # fmt: skip
         start = time.perf_counter()
-        process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+        process = infer(folder, Path(out), "engine: local", stderr=subprocess.DEVNULL)
         _, status, usage = os.wait4(process.pid, 0)
         process.returncode = os.waitstatus_to_exitcode(status)
         assert process.returncode == 0

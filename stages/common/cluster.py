@@ -31,14 +31,16 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
     Raises:
         UserError: Ray is not installed, the cluster cannot be reached, or none of its nodes has `cpus` CPUs.
     """
+    address = os.environ.get("RAY_ADDRESS")
     os.environ.update(QUIET)
+    if not address:  # Ray's ports are open to the network, and who may speak to them may run programs
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     try:
-        import ray
+        import ray  # reads the variables
     except ModuleNotFoundError:
         raise UserError(
             "inference.engine: ray is not installed; run `make setup EXTRAS=ray`, or choose local"
         ) from None
-    address = os.environ.get("RAY_ADDRESS")
     # Not TMPDIR: the path of a socket may have 107 letters, and Ray adds 80.
     folder = None if address else tempfile.mkdtemp(prefix="ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
     try:
@@ -46,8 +48,6 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
             if address:
                 _join(ray, address)
             else:
-                # Ray's ports are open to the network, and who may speak to them may run programs.
-                os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
                 ray.init(
                     "local",
                     num_cpus=workers * cpus,

@@ -3,10 +3,11 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
-from stages.common import cluster, environment
+from stages.common import cluster, environment, ray_engine
 from stages.common.cli import UserError
 from tests.conftest import ROOT
 from tests.sharing.servers import free_port
@@ -32,8 +33,8 @@ cli.run(main)
 def test_processes_on_a_node_have_the_pinned_environment_and_this_package(nodes):
     body = """
         def look():
-            import os, stages
-            return dict(os.environ), stages.__file__
+            import os, sys
+            return dict(os.environ), next(path for path in sys.path if "runtime_resources" in path)
         seen, package = ray.get(ray.remote(look).remote())
         print(*sorted(seen.items()), package, sep="\\n")
     """
@@ -43,6 +44,7 @@ def test_processes_on_a_node_have_the_pinned_environment_and_this_package(nodes)
     *variables, package = done.stdout.splitlines()
     assert {str(item) for item in environment.PINNED.items()} <= set(variables)
     assert package.startswith(nodes.folder)
+    assert (Path(package) / "stages/common/ray_engine.py").read_bytes() == Path(ray_engine.__file__).read_bytes()
 
 
 def test_a_worker_that_fits_on_no_node_is_refused_and_one_too_many_is_told(nodes):

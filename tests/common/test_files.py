@@ -23,6 +23,7 @@ from stages.common.files import (
     write_bytes,
     write_csv,
     write_json,
+    write_json_list,
     write_sums,
 )
 
@@ -184,6 +185,32 @@ def test_json_is_the_same_bytes_for_the_same_value(tmp_path):
     text = '{\n  "b": 0.1,\n  "a": [\n    "é",\n    null,\n    true,\n    3\n  ],\n  "é": {}\n}\n'
     assert (tmp_path / "a.json").read_bytes() == text.encode()
     assert json.loads(text)["b"] == 0.1
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        [],
+        [1, "two\nlines", None],
+        [
+            {"image": "a\u2028b\u0085c\r\n\\n\t\x1b.png", "predictions": [{"a": 0.1}, {}, []]},
+            {"image": "é", "error": "]\n["},
+        ],
+    ],
+)
+def test_a_list_written_entry_by_entry_has_the_bytes_of_one_written_at_once(tmp_path, entries):
+    write_json(tmp_path / "a.json", entries)
+    write_json_list(tmp_path / "b.json", iter(entries))
+    assert (tmp_path / "b.json").read_bytes() == (tmp_path / "a.json").read_bytes()
+
+
+def test_an_error_while_entries_are_made_keeps_the_old_file(tmp_path):
+    write_json_list(tmp_path / "a.json", [1])
+    with pytest.raises(ZeroDivisionError):
+        write_json_list(tmp_path / "a.json", (1 / number for number in (1, 0)))
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_json_list(tmp_path / "a.json", [1, float("nan")])
+    assert content(tmp_path) == {"a.json": b"[\n  1\n]\n"}
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), [{"a": -float("inf")}]])
