@@ -7,6 +7,7 @@ DVC records them, so that a run that was cut off goes on with the other versions
 The cluster is that of the environment variable RAY_ADDRESS; without it Ray starts on this machine for the time of the run.
 """
 
+import os
 import shlex
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from collections.abc import Iterator
 from dvc.repo import Repo
 
 from stages import replicate
-from stages.common import cli, mnist, runtime
+from stages.common import cli, cluster, mnist, runtime
 from stages.common.cli import UserError
 from stages.common.params import Params, load_params
 from tools import repro
@@ -35,19 +36,13 @@ def run_on_ray(params: Params, versions: list[str], digits: list[mnist.Digits]) 
 
     A task whose process or node dies is run again, elsewhere.
     """
-    import ray
-
-    ray.init(num_cpus=None, include_dashboard=False, logging_level="warning")
-    task = ray.remote(num_cpus=params.threads, num_gpus=int(params.device == "gpu"), memory=MEMORY, max_retries=3)(
-        measure
-    )
-    shared = [ray.put(each) for each in digits]
-    running = {
-        task.remote(params, version, seed, *shared): (version, seed)
-        for version in versions
-        for seed in replicate.seeds_of(params)
-    }
-    with cli.progress(total=len(running), desc="trainings") as bar:
+    trainings = [(version, seed) for version in versions for seed in replicate.seeds_of(params)]
+    at_once = max(1, min(len(trainings), os.cpu_count() // params.threads))  # where Ray starts on this machine
+    with cluster.connected(at_once, params.threads) as ray, cli.progress(total=len(trainings), desc="trainings") as bar:
+        resources = {"num_cpus": params.threads, "num_gpus": int(params.device == "gpu"), "memory": MEMORY}
+        task = ray.remote(max_retries=3, **resources)(measure)
+        shared = [ray.put(each) for each in digits]
+        running = {task.remote(params, *training, *shared): training for training in trainings}
         while running:
             (done,), _ = ray.wait(list(running))
             try:

@@ -66,7 +66,10 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
 
 
 def _join(ray: ModuleType, address: str) -> None:
-    environment_of_workers = {"env_vars": environment.PINNED, "py_modules": [str(PACKAGE)]}
+    environment_of_workers = {
+        "env_vars": environment.PINNED | {"KERAS_BACKEND": environment.KERAS_BACKEND},
+        "py_modules": [str(PACKAGE)],
+    }
     try:
         if found := re.fullmatch(r"(?:ray://)?(.+):(\d+)", address):  # where nobody listens Ray would try for minutes
             socket.create_connection(found.groups(), timeout=20).close()
@@ -88,7 +91,7 @@ def _check_room(ray: ModuleType, workers: int, cpus: int) -> None:
             f"threads: a worker takes {cpus} CPUs, and no node of the cluster has more than {max(nodes, default=0)}"
         )
     if room < workers:
-        cli.warn(f"inference.workers: the cluster has room for {room} of {workers} workers, each of {cpus} CPUs")
+        cli.warn(f"the Ray cluster has room for {room} of {workers} workers, each of {cpus} CPUs")
 
 
 @contextmanager

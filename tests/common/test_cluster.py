@@ -53,7 +53,7 @@ def test_a_worker_that_fits_on_no_node_is_refused_and_one_too_many_is_told(nodes
     assert "threads: a worker takes 3 CPUs, and no node of the cluster has more than 2" in done.stderr
     done = connect(nodes.address, 5, 1)
     assert done.returncode == 0
-    assert done.stderr == "warning: inference.workers: the cluster has room for 4 of 5 workers, each of 1 CPUs\n"
+    assert done.stderr == "warning: the Ray cluster has room for 4 of 5 workers, each of 1 CPUs\n"
 
 
 def test_a_cluster_that_cannot_be_reached_is_named():

@@ -43,3 +43,14 @@ def test_what_dvc_calls_up_to_date_does_not_run(project):
     assert {name for name in after if after[name] != before[name]} == {
         "replicates/dvc.lock", "replicates/results/mlp.json",
     }  # fmt: skip
+
+
+def test_a_training_that_diverges_ends_in_one_message(project):
+    project.edit(
+        "params.yaml", "optimizer: {name: SGD, learning_rate: 0.1}", "optimizer: {name: SGD, learning_rate: 1.0e+38}"
+    )
+    before = recorded(project)
+    output = project.run("python", "-m", "tools.replicates", status=1)
+    assert "error: epoch 1: loss is nan: training diverged" in output
+    assert "Traceback" not in output
+    assert recorded(project) == before
