@@ -6,6 +6,7 @@ Writes benchmarks/results.json, from which `make readme` makes the tables of REA
 import json
 import os
 import platform
+import statistics
 import sys
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -70,11 +71,25 @@ def measure_inference() -> dict:
     return {"pictures_per_s": per_s | {"folder_end_to_end": inference.FOLDER / end_to_end}}
 
 
+def measure_ray() -> dict:
+    """The same folder on this machine and on Ray started on it, each as often, in turn; and what Ray's driver keeps."""
+    rounds = [{engine: inference.paced(inference.FOLDER, engine) for engine in ("local", "ray")} for _ in range(ROUNDS)]
+    engines = {
+        engine: {
+            name: statistics.median(each[engine][name] for each in rounds) for name in ("first_s", "pictures_per_s")
+        }
+        for engine in ("local", "ray")
+    }
+    early, late = inference.driver_memory(inference.MANY, workers=1)
+    return engines | {"files": inference.MANY, "driver_mib_after_a_tenth": early, "driver_mib_at_the_end": late}
+
+
 PARTS = {
     "floors": measure_floors,
     "training": measure_training,
     "training_growth": measure_training_growth,
     "inference": measure_inference,
+    "ray": measure_ray,
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},
     "pipeline": pipeline.measure,
 }

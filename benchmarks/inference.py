@@ -16,6 +16,7 @@ WEIGHTS = ROOT / "models/resnet50"
 PICTURES = 128  # of a round where nothing is decoded
 BATCH = 32
 FOLDER = 512  # JPEG files
+MANY = 100_000  # files that are no pictures
 
 
 @contextmanager
@@ -122,12 +123,12 @@ def openvino(tick: Callable) -> None:
     in_batches(lambda batch: compiled([batch]), inputs, tick)
 
 
-def folder_end_to_end(count: int, tick: Callable, engine: str = "local") -> None:
+def folder_end_to_end(count: int, tick: Callable) -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
     from stages.common.params import Inference, Runtime
     from stages.infer import classify_folder
 
-    inference = Inference(images="any", engine=engine, top_k=3, batch_size=BATCH)
+    inference = Inference(images="any", top_k=3, batch_size=BATCH)
 
     with folder_of_jpegs(count) as folder:
         while True:
@@ -135,9 +136,30 @@ def folder_end_to_end(count: int, tick: Callable, engine: str = "local") -> None
             tick()
 
 
-def ray_end_to_end(count: int, tick: Callable) -> None:
-    """The same on Ray with one worker: Ray is started for each round, and the worker loads the network."""
-    folder_end_to_end(count, tick, "ray")
+def paced(count: int, engine: str) -> dict[str, float]:
+    """One worker on a folder of JPEG files: seconds to the first answers, with all that starts before them; then the rate.
+
+    The rate counts the pictures that arrive after the first time at which any do, because answers come in groups.
+    """
+    program = f"""
+import time
+start = time.perf_counter()
+import sys
+from pathlib import Path
+from stages.common.params import Inference, Runtime
+from stages.infer import classify_folder
+inference = Inference(images="any", engine="{engine}", top_k=3, batch_size={BATCH})
+answers = classify_folder(sys.argv[1], Path(sys.argv[2]), inference, Runtime(seed=0, threads=2))
+print(*(time.perf_counter() - start for _ in answers))
+"""
+    with folder_of_jpegs(count) as folder:
+        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+        command = [sys.executable, "-c", program, folder, WEIGHTS]
+        printed = subprocess.check_output(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
+    times = [float(text) for text in printed.split()]
+    assert len(times) == count
+    later = [seconds for seconds in times if seconds > times[0] + 0.5]
+    return {"first_s": times[0], "pictures_per_s": len(later) / (times[-1] - times[0])}
 
 
 def infer(folder: Path, out: Path, inference: str, **options) -> subprocess.Popen:

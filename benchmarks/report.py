@@ -77,6 +77,25 @@ def floors(results: dict) -> list[str]:
     return table(["work", "GFLOP", "at the rate of matrix products", "we take"], *rows)
 
 
+def ray(results: dict) -> list[str]:
+    """Ray against one process on the same cores, and the memory of its driver."""
+    block = results["ray"]
+    local, on_ray = block["local"], block["ray"]
+    rows = [
+        [name, f"{engine['first_s']:.1f} s", f"{engine['pictures_per_s']:.1f}", f"{ratio:.2f}x"]
+        for name, engine, ratio in [
+            ("`engine: local`", local, 1),
+            ("`engine: ray`, one worker", on_ray, on_ray["pictures_per_s"] / local["pictures_per_s"]),
+        ]
+    ]
+    head = ["512 JPEG files, end to end", "until the first answers", "then pictures/s", "of local"]
+    memory = (
+        f"The driver of Ray had {block['driver_mib_after_a_tenth']:.0f} MiB of its own after a tenth of {block['files']:,} "
+        f"files that are no pictures (nothing is computed for them), and {block['driver_mib_at_the_end']:.0f} MiB at the end."
+    )
+    return [*table(head, *rows), "", memory]
+
+
 def growth(results: dict) -> list[str]:
     """Time against the number of pictures."""
     rows = []
@@ -100,6 +119,7 @@ def performance(results: dict) -> str:
         *training(results),
         "",
         *inference(results),
+        *(["", *ray(results)] if "ray" in results else []),
         "",
         *pipeline(results),
         "",
