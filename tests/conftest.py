@@ -141,7 +141,7 @@ def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> lis
     return [part for name, path in paths.items() for part in (f"--{name}", str(path))]
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def stage():
     """Run a stage's module in a fresh process, as DVC does: `stage("prepare", "--raw", ...)` -> CompletedProcess."""
 

@@ -1,0 +1,3 @@
+"""Put on PYTHONPATH by test_jax.py: a machine on which TensorFlow cannot be imported."""
+
+raise ImportError("there is no TensorFlow here")
