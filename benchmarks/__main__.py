@@ -12,7 +12,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, inference, pipeline, training
+from benchmarks import floors, inference, pipeline, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -80,8 +80,13 @@ def measure_ray() -> dict:
         }
         for engine in ("local", "ray")
     }
-    early, late = inference.driver_memory(inference.MANY, workers=1)
-    return engines | {"files": inference.MANY, "driver_mib_after_a_tenth": early, "driver_mib_at_the_end": late}
+    (started, early), (ended, late) = inference.driver(inference.MANY, workers=1)
+    return engines | {
+        "files": inference.MANY,
+        "driver_s_per_file": (ended - started) / (0.9 * inference.MANY),
+        "driver_mib_after_a_tenth": early,
+        "driver_mib_at_the_end": late,
+    }
 
 
 PARTS = {
@@ -92,6 +97,7 @@ PARTS = {
     "ray": measure_ray,
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},
     "pipeline": pipeline.measure,
+    "scaling": scaling.measure,
 }
 
 

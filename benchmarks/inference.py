@@ -173,8 +173,8 @@ def infer(folder: Path, out: Path, inference: str, **options) -> subprocess.Pope
     return subprocess.Popen(command, cwd=ROOT, **options)
 
 
-def driver_memory(count: int, workers: int, address: str = "") -> tuple[float, float]:
-    """MiB that Ray's driver has of its own after a tenth of `count` files, and at the end.
+def driver(count: int, workers: int, address: str = "") -> list[tuple[float, float]]:
+    """The time, and the MiB that Ray's driver has of its own, after a tenth of `count` files and at the end.
 
     The files are no pictures: workers read them and find that out, and nothing is computed, but every name and answer
     goes through Ray, the driver and the file of predictions.
@@ -189,13 +189,14 @@ def driver_memory(count: int, workers: int, address: str = "") -> tuple[float, f
             os.link(first, path) if path != first else path.write_text("no picture")
         environment = os.environ | {"RAY_ADDRESS": address}
         with infer(folder, out, f"engine: ray, workers: {workers}", stderr=subprocess.PIPE, env=environment) as driver:
-            memory = [
-                _own_mib(driver.pid) for number, _ in enumerate(driver.stderr, 1) if number in (count // 10, count)
+            seen = [
+                (time.perf_counter(), _own_mib(driver.pid))
+                for number, _ in enumerate(driver.stderr, 1)
+                if number in (count // 10, count)
             ]
         assert driver.returncode == 0
         assert (out / "p").read_bytes().count(b'"error": "no picture that can be read') == count
-    early, late = memory
-    return early, late
+    return seen
 
 
 def _own_mib(process: int) -> float:

@@ -154,7 +154,7 @@ def costs(results: dict) -> dict[str, float]:
         "compute": cores / rates["this_project"],
         "compute native": cores / rates["native"],
         "decode": results["scaling"]["decode_s"],
-        "driver": results["scaling"]["driver_s"],
+        "driver": results["ray"]["driver_s_per_file"],
     }
 
 
@@ -164,7 +164,7 @@ def measured_costs(results: dict) -> list[str]:
     rows = [
         [f"read, decode and resize a JPEG of {scaling['picture_bytes'] / 1e3:.0f} KB", duration(cost["decode"]) + " of a core"],
         ["ResNet50 for a picture", f"{duration(cost['compute'])} of a core, {duration(cost['compute native'])} with `instructions: native`"],
-        ["the driver's part of a picture on Ray", f"{duration(cost['driver'])}, {scaling['driver_bytes']:.0f} bytes of memory, {scaling['result_bytes']:.0f} bytes on disk"],
+        ["the driver's part of a picture on Ray", f"{duration(cost['driver'])}, and {scaling['prediction_bytes']:.0f} bytes of predictions"],
         ["DVC's look at a file in a folder", f"{duration(scaling['dvc_folder']['first_s'])} for the first time, {duration(scaling['dvc_folder']['unchanged_s'])} when unchanged"],
         ["MD5, DVC's hash", f"{scaling['md5_bytes_per_s'] / 1e6:.0f} MB/s on a core"],
         *([f"`dvc status` with {int(count):,} versions", duration(taken)] for count, taken in scaling["dvc_status_s"].items()),

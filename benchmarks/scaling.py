@@ -1,6 +1,7 @@
 """What grows with the number of pictures, versions and bytes: the costs that docs/scaling.md reckons with."""
 
 import hashlib
+import json
 import os
 import shutil
 import statistics
@@ -79,7 +80,9 @@ def versions_in_dvc() -> dict[int, float]:
 
 def measure() -> dict:
     """All costs."""
+    predictions = (ROOT / "metrics/resnet50_predictions.json").read_bytes()
     return {
+        "prediction_bytes": len(predictions) / len(json.loads(predictions)),
         **decoding(),
         "md5_bytes_per_s": hashing(),
         "dvc_folder": folder_in_dvc(),
