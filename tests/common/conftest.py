@@ -4,6 +4,7 @@ import os
 import subprocess
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -28,7 +29,12 @@ class Nodes:
             for name in environment.PINNED:
                 patch.delenv(name)
             patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-            return self.cluster.add_node(num_cpus=2, temp_dir=self.folder, include_dashboard=False, **options)
+            node = self.cluster.add_node(
+                num_cpus=2, object_store_memory=400 * 2**20, temp_dir=self.folder, include_dashboard=False, **options
+            )
+        # Ray notes the newest cluster of a machine, and whoever gives it no address would join this one.
+        Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
+        return node
 
     def workers(self, node) -> list[int]:
         """The processes on this node that classify pictures."""
