@@ -115,9 +115,9 @@ def test_the_mlp_with_batch_normalization_is_as_good_as_on_tensorflow(run):
     assert_within_spread(run("mlp_batchnorm").measure()[0], "mlp_batchnorm")
 
 
-# What six seeds gave after three epochs over 6,000 pictures: TensorFlow MEAN_TF, standard deviation STD_TF; JAX MEAN_JAX
-# and STD_JAX. Two trainings differ by a spread greater by the square root of two.
-CNN_SPREAD = 0.0
+# Over six seeds, three epochs on these 6,000 pictures gave 0.9602 with a standard deviation of 0.0043 on TensorFlow, 0.9585
+# with 0.0066 on JAX. This is the two pooled; the difference of two trainings spreads by the square root of two more.
+CNN_SPREAD = 0.0056
 
 
 def test_the_cnn_learns_a_slice_as_on_tensorflow_and_its_model_goes_there_and_back(run, small):

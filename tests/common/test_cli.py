@@ -49,8 +49,13 @@ def test_what_a_user_can_cause_is_one_message_without_a_traceback(body, status, 
     assert done.stderr.count("\n") == 1
 
 
-def test_too_little_memory_for_tensorflow_is_told():
-    done = run("import stages, tensorflow\ntensorflow.fill([1 << 22, 1 << 22], 1.0)")
+@pytest.mark.parametrize(
+    "body",
+    ["import stages, tensorflow\ntensorflow.fill([1 << 22, 1 << 22], 1.0)", "import jax\njax.numpy.ones([1 << 44])"],
+)
+def test_too_little_memory_for_a_library_is_told(body):
+    pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
+    done = run(body)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: out of memory; close other programs or lower batch_size in")
     assert "Traceback" not in done.stderr

@@ -140,6 +140,17 @@ OPTIMIZER = "models.mlp.optimizer"
         ("- Flatten", f"- Dropout: {{rate: 1{'0' * 400}}}", f"{LAYER}.Dropout.rate: is 1000...; allowed: a number"),
         ("- Flatten", "- Rescaling: {scale: [[.inf]]}", f"{LAYER}.Rescaling.scale: is [[inf]]; allowed: texts, finite"),
         ("- Flatten", "- Conv2D: {filters: 1, kernel_size: 3, padding: sam}", f"{LAYER}.Conv2D.padding: is 'sam'; ..."),
+        (
+            "seed: 42",
+            "seed: 42\ndata_parallel: 3",
+            "models.mlp.batch_size: is 32; allowed: a multiple of data_parallel",
+        ),
+        (
+            "seed: 42",
+            "seed: 42\ndevice: gpu",
+            "inference.backend: is 'openvino', which computes on the CPU; ...: keras",
+        ),
+        ("seed: 42", "seed: 42\ndevice: tpu", "device: is 'tpu'; input should be 'auto', 'cpu' or 'gpu'"),
         ("seed: 42", "seed: -1", "seed: is -1; input should be greater than or equal to 0"),
         ("seed: 42", "seed: 0x" + "f" * 9000, "seed: is a number far too long; input should be less than 4294967296"),
         ("top_k: 3", "top_k: 1001", "inference.top_k: is 1001; input should be less than or equal to 1000"),

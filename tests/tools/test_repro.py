@@ -118,3 +118,25 @@ def test_locks_that_nobody_holds_are_removed(project, own):
     assert "rwlock" in plain.stderr or "is busy" in plain.stderr
     rwlock.write_text(entry if own else entry[:20])
     assert "Running stage 'slow'" in project.run()
+
+
+def test_results_of_another_backend_stay_out_of_the_cache(project):
+    """From which a later run would take them for those of this one; and those that are there are used."""
+
+    def cached() -> list[Path]:
+        return [path for path in (project.folder / ".dvc/cache").rglob("*") if path.is_file()]
+
+    project.environment["KERAS_BACKEND"] = "jax"
+    output = project.run()
+    assert "warning: Keras runs on JAX (KERAS_BACKEND): these are other bits than those promised" in output
+    assert "Running stage 'slow'" in output
+    assert cached() == []
+    (project.folder / "dvc.lock").unlink()
+    del project.environment["KERAS_BACKEND"]
+    output = project.run()
+    assert "warning" not in output
+    assert "Running stage 'slow'" in output
+    assert len(cached()) == 2  # the output, and the record of the run
+    (project.folder / "dvc.lock").unlink()
+    project.environment["KERAS_BACKEND"] = "jax"
+    assert "Stage 'slow' is cached - skipping run" in project.run()

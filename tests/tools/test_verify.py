@@ -20,6 +20,9 @@ from tools.verify import Outcome, compare, verdict
 PARAMS = """
 seed: 1
 threads: 2
+instructions: avx2
+device: auto
+data_parallel: 1
 models:
   tiny:
     layers: [Flatten, {Dense: {units: 10, activation: softmax}}]
@@ -54,9 +57,10 @@ class Project:
         self.git("add", "-A")
         self.git("commit", "-qm", "test")
 
-    def verify(self, *arguments: str) -> subprocess.CompletedProcess:
+    def verify(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", "tools.verify", *arguments]
-        return subprocess.run(command, cwd=self.folder, env=self.environment, capture_output=True, text=True)
+        environment = self.environment | environment
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
 
     def edit(self, name: str, old: str, new: str) -> None:
         edit(self.folder / name, old, new)
@@ -180,6 +184,16 @@ def test_figures_of_another_platform_pass_within_tolerance(project):
     assert "--tolerance" in reason
     assert last.startswith("reproduced within tolerance")
     assert "accuracy 0.0021 (allowed 0.01)" in last
+
+
+def test_jax_reruns_within_tolerance_also_where_there_is_no_tensorflow(project):
+    pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
+    done = project.verify(KERAS_BACKEND="jax", PYTHONPATH=str(ROOT / "tests/no_tensorflow"))
+    assert done.returncode == 0, done.stderr
+    *_, reason, last = done.stdout.splitlines()
+    assert reason == "compared within tolerance: Keras runs on JAX (KERAS_BACKEND)"
+    assert last.startswith("reproduced within tolerance")
+    assert "computing with JAX" in done.stderr and "computing with TensorFlow" not in done.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
