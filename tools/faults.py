@@ -37,6 +37,9 @@ PATIENCE = 400  # seconds after which a run counts as hanging
 PARAMS = """
 seed: 1
 threads: 2
+instructions: avx2
+device: auto
+data_parallel: 1
 models:
   small:
     layers:
