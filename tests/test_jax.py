@@ -143,8 +143,6 @@ def test_the_same_command_gives_the_same_bytes_whatever_the_cores_and_the_shell_
     )
     assert again.model.read_bytes() == one.model.read_bytes()
     assert again.history.read_bytes() == one.history.read_bytes()
-    other = run("mlp_batchnorm", edits | {"threads: 2": "threads: 1"}, small)
-    assert other.model.read_bytes() != one.model.read_bytes()
 
 
 TWO = {"data_parallel: 1": "data_parallel: 2"}
@@ -210,7 +208,7 @@ def test_resnet50_gives_the_probabilities_of_tensorflow(samples, resnet50_folder
 
 FITTING = (
     "test_training_gives_the_weights_and_figures_of_keras or test_training_stops_where_keras_stops or "
-    "test_a_training_that_was_cut_off and (dropout or adam or averages or waits) or no_number or random_layers"
+    "test_a_training_that_was_cut_off and (dropout or averages or waits) or no_number or random_layers and Flip"
 )
 
 
@@ -242,7 +240,7 @@ def test_the_tests_of_the_training_loop_pass():
     ],
     ids=str,
 )  # fmt: skip
-def test_what_cannot_be_computed_is_one_message(edit, backend, message, prepared, stage, tmp_path):
+def test_what_cannot_be_computed_is_one_message(edit, backend, message, small, stage, tmp_path):
     params = tmp_path / "params.yaml"
     params.write_text(PARAMS.replace(*edit, 1).replace("backend: openvino", "backend: keras"))
     outputs = (
@@ -254,7 +252,7 @@ def test_what_cannot_be_computed_is_one_message(edit, backend, message, prepared
         tmp_path / "checkpoints",
     )
     environment = on_jax() if backend == "jax" else ON_TENSORFLOW
-    done = stage("train", "--params", params, "--version", "mlp", "--prepared", prepared, *outputs, env=environment)
+    done = stage("train", "--params", params, "--version", "mlp", "--prepared", small, *outputs, env=environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {message}")
     assert "Traceback" not in done.stderr
