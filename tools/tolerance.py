@@ -9,6 +9,8 @@ import io
 import json
 import math
 
+from stages.common import environment
+
 # The greatest differences allowed where the bits are not promised: about twice the greatest that the shipped versions
 # show when only `threads` changes (1, 3, 4 and 8 against 2). Another platform differs in the same way, in the order of
 # its sums. Most of the difference comes from early stopping, which such a change moves by an epoch or two.
@@ -22,6 +24,18 @@ TOLERANCES = {
     "kernels": math.inf,  # trained weights in a card, as little comparable as a model; the metrics show if they matter
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
 }
+# On JAX the same seed draws other first weights, so that a result differs as that of another seed does: about twice the
+# greatest difference from the recorded figures that the seeds 43 and 46 show on TensorFlow, or the seed 42 on JAX.
+OF_ANOTHER_SEED = {
+    "accuracy": 0.05,  # 0.0242 seen
+    "loss": 0.13,  # 0.0661 seen
+    "epoch figure": 0.2,  # 0.0941 seen
+    "class score": 0.4,  # 0.184 seen
+    "predicted class": 0.07,  # 0.0338 seen
+}
+if environment.KERAS_BACKEND == "jax":
+    TOLERANCES |= OF_ANOTHER_SEED
+
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
 KEYS = ("accuracy", "loss", "kernels")  # of JSON files, whose names a key of such a figure has in it

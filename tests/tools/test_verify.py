@@ -1,6 +1,7 @@
 """`make verify` on a Git and DVC repository with this project's stages, on the real digits, cut down to be fast."""
 
 import hashlib
+import importlib.metadata
 import os
 import shutil
 import signal
@@ -232,6 +233,18 @@ def test_a_commit_with_other_library_versions_gets_advice_and_no_verdict(project
     assert "keras==1.3" in done.stderr and "in a clone of its own" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_on_jax_a_package_may_be_missing_and_no_other_version_be_there(tmp_path, monkeypatch):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"no-such-package==1.0\nkeras=={importlib.metadata.version('keras')}\n")
+    with pytest.raises(UserError, match=r"no-such-package==1\.0 \(here: not installed\)"):
+        verify.check_versions(requirements, "HEAD")
+    monkeypatch.setattr(verify, "ON_JAX", True)
+    verify.check_versions(requirements, "HEAD")
+    requirements.write_text("keras==1.0\n")
+    with pytest.raises(UserError, match=r"keras==1\.0"):
+        verify.check_versions(requirements, "HEAD")
 
 
 def test_an_unknown_revision_is_named(project):
