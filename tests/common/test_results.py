@@ -1,5 +1,7 @@
 """Reading what the stages have written."""
 
+import shutil
+
 import numpy as np
 import pytest
 
@@ -10,8 +12,10 @@ from stages.common.results import (
     confusion,
     read_classes,
     read_history,
+    read_pictures,
     read_predictions,
 )
+from tests.sharing import servers
 
 HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n"
 PREDICTIONS = "actual,predicted,probability\n"
@@ -75,3 +79,19 @@ def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():
 def test_mistakes_come_by_probability_then_by_row():
     answer = Predictions(np.array([1, 2, 3, 4, 5]), np.array([7, 2, 7, 7, 7]), np.array([0.5, 1.0, 0.9, 0.5, 0.7]))
     assert confident_mistakes(answer).tolist() == [2, 4, 0, 3]
+
+
+def test_pictures_in_a_bucket_are_those_of_the_folder(samples, tmp_path, monkeypatch):
+    pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
+    entries = [{"image": name, "predictions": []} for name in ("chelsea.png", "rocket.jpg")]
+    with servers.s3(tmp_path / "s3") as remote:
+        shutil.copytree(samples, tmp_path / "s3/bucket/pictures")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", remote["endpointurl"])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.USER)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.PASSWORD)
+        there = read_pictures(entries, "s3://bucket/pictures", most=12)
+    here = read_pictures(entries, samples, most=12)
+    assert [(each.entry, each.size, each.sha256) for each in there] == [
+        (each.entry, each.size, each.sha256) for each in here
+    ]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(there, here, strict=True))
