@@ -49,7 +49,8 @@ class Stage:
 
     def messages(self, process: subprocess.Popen) -> str:
         process.wait(timeout=240)
-        return self.log.read_text()
+        lines = self.log.read_text().splitlines(keepends=True)
+        return "".join(line for line in lines if not line.startswith("computing with "))  # said where it is computed
 
     def answering(self, process: subprocess.Popen) -> None:
         """Return when the first answers are there, and the last are not."""
