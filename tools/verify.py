@@ -42,7 +42,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one output: `level` is same, within (tolerance), uncompared, beyond or unrun."""
+    """What became of one output: `level` is same, within (tolerance), uncompared or beyond."""
 
     path: str
     level: str = "same"
@@ -50,7 +50,7 @@ class Outcome:
     gaps: dict[str, float] = field(default_factory=dict)  # by the names in tolerance.TOLERANCES
 
     def __str__(self) -> str:
-        word = {"same": "same", "unrun": "recorded"}.get(self.level, "different")
+        word = "same" if self.level == "same" else "different"
         return f"{word:9}  {self.path}" + (f"  ({self.note})" if self.note else "")
 
 
@@ -146,19 +146,7 @@ def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> li
             outcomes.append(Outcome(path, "beyond", "is missing in the commit, though Git should keep it"))
         else:
             outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, None, None))
-    others = [lock for lock in sorted(committed.rglob("dvc.lock")) if lock.parent != committed]
-    return outcomes + [outcome for lock in others for outcome in unrun(lock, committed)]
-
-
-def unrun(lock: Path, committed: Path) -> Iterator[Outcome]:
-    """What Git keeps of a pipeline that plain `dvc repro` leaves out, against the hashes in its own dvc.lock."""
-    name = lock.relative_to(committed)
-    for path, recorded in sorted(outputs(read_lock(lock)).items()):
-        kept = next((folder / path for folder in (lock.parent, committed) if (folder / path).exists()), None)
-        if kept and md5(kept) == recorded:
-            yield Outcome(path, "unrun", f"in {name}, which is not rerun")
-        elif kept:
-            yield Outcome(path, "beyond", f"what is committed is not what {name} records")
+    return outcomes
 
 
 def compare_sources(recorded: dict[str, dict], made: dict[str, dict]) -> Outcome:
@@ -190,7 +178,7 @@ def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: 
 
 def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
     """Whether the commit is reproduced, and the line that says so."""
-    counts, gaps = Counter(outcome.level for outcome in outcomes if outcome.level != "unrun"), {}
+    counts, gaps = Counter(outcome.level for outcome in outcomes), {}
     for outcome in outcomes:
         for figure, value in outcome.gaps.items():
             gaps[figure] = max(value, gaps.get(figure, 0.0))

@@ -341,23 +341,6 @@ def test_folders_are_hashed_as_dvc_does(project):
         assert verify.md5(project.folder / path) == recorded[path]
 
 
-def test_a_pipeline_that_is_not_rerun_must_match_its_own_record(copies):
-    committed, rerun = copies
-    (committed / "metrics/replicates").mkdir()
-    (committed / "metrics/replicates/tiny.json").write_text("{}\n")
-    (committed / "replicates").mkdir()
-    shutil.copy(committed / "dvc.lock", committed / "replicates")
-    (committed / "replicates/dvc.lock").write_text("schema: '2.0'\nstages: {}\n")
-    record(committed / "replicates", "replicate@tiny", "../metrics/replicates/tiny.json")
-    edit(committed / "replicates/dvc.lock", "../metrics", "metrics")  # the stage works in the folder above
-    outcomes = compare(committed, rerun)
-    assert str(outcomes[-1]).startswith("recorded   metrics/replicates/tiny.json")
-    assert verdict(outcomes, tolerant=False) == verdict(outcomes[:-1], tolerant=False)
-    (committed / "metrics/replicates/tiny.json").write_text("{ }\n")
-    altered = compare(committed, rerun)[-1]
-    assert (altered.path, altered.level) == ("metrics/replicates/tiny.json", "beyond")
-
-
 @pytest.mark.parametrize("text", ["", "stages: [", "stages: {train: {outs: [{path: a}]}}"])
 def test_a_damaged_lock_is_an_error_for_a_person(tmp_path, text):
     (tmp_path / "dvc.lock").write_text(text)
