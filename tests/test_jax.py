@@ -199,7 +199,7 @@ np.save(sys.argv[3], np.concatenate([classify(pictures[:4]), classify(pictures[4
 
 
 def test_resnet50_gives_the_probabilities_of_tensorflow(samples, resnet50_folder, tmp_path):
-    resized = [pictures.resize_with_pad(pictures.read_picture(path)) for path in pictures.list_pictures(samples)]
+    resized = [pictures.resize_with_pad(pictures.read_picture(path)) for path in sorted(samples.iterdir())]
     np.save(tmp_path / "pictures.npy", resized)
     python(CLASSIFY, resnet50_folder, tmp_path / "pictures.npy", tmp_path / "out.npy")
     expected = resnet50.compile_classify(resnet50_folder, "keras", 7, Runtime(seed=0, threads=2))(resized)
