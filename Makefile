@@ -59,8 +59,8 @@ check-cache: setup      ## compare the cache with its hashes, remove what is wro
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.readme
 
-bench: setup .venv/requirements-bench.done  ## measure everything side by side; nothing else may run meanwhile
-	.venv/bin/python -m benchmarks
+bench: setup .venv/requirements-bench.done  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what `docs/scaling.md` reckons with
+	.venv/bin/python -m benchmarks $(PARTS)
 	.venv/bin/python -m tools.readme
 
 test: setup $(patsubst %,.venv/requirements-%.done,s3 ssh ray jax)  ## run the whole test suite

@@ -6,7 +6,6 @@ Writes benchmarks/results.json, from which `make readme` makes the tables of REA
 import json
 import os
 import platform
-import statistics
 import sys
 from importlib.metadata import version as installed
 from importlib.util import find_spec
@@ -67,19 +66,22 @@ def measure_inference() -> dict:
     names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
     seconds = in_turn("benchmarks.inference", names)
     per_s = {name: inference.PICTURES / value for name, value in seconds.items()}
-    end_to_end = in_turn("benchmarks.inference", ["folder_end_to_end"], inference.FOLDER)["folder_end_to_end"]
-    return {"pictures_per_s": per_s | {"folder_end_to_end": inference.FOLDER / end_to_end}}
+    seconds = in_turn("benchmarks.inference", ["folder_end_to_end", "folder_end_to_end_native"], inference.FOLDER)
+    return {"pictures_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
+
+
+COUNTS = inference.FOLDER, 2 * inference.FOLDER
+
+
+def paces(once: float, twice: float) -> dict[str, float]:
+    """From the seconds that COUNTS take: pictures a second, and what passes besides, before and after."""
+    more = COUNTS[1] - COUNTS[0]
+    return {"pictures_per_s": more / (twice - once), "start_s": once - COUNTS[0] * (twice - once) / more}
 
 
 def measure_ray() -> dict:
-    """The same folder on this machine and on Ray started on it, each as often, in turn; and what Ray's driver keeps."""
-    rounds = [{engine: inference.paced(inference.FOLDER, engine) for engine in ("local", "ray")} for _ in range(ROUNDS)]
-    engines = {
-        engine: {
-            name: statistics.median(each[engine][name] for each in rounds) for name in ("first_s", "pictures_per_s")
-        }
-        for engine in ("local", "ray")
-    }
+    """One folder and one twice as large, each on this machine and on Ray started on it; and what Ray's driver keeps."""
+    engines = {engine: paces(*(inference.whole(count, engine) for count in COUNTS)) for engine in ("local", "ray")}
     (started, early), (ended, late) = inference.driver(inference.MANY, workers=1)
     return engines | {
         "files": inference.MANY,
@@ -94,11 +96,10 @@ PARTS = {
     "training": measure_training,
     "training_growth": measure_training_growth,
     "inference": measure_inference,
-    "ray": measure_ray,
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},
     "pipeline": pipeline.measure,
-    "scaling": scaling.measure,
 }
+MORE = {"ray": measure_ray, "scaling": scaling.measure}  # measured when asked for: `make bench PARTS="ray scaling"`
 
 
 def rounded(value):
@@ -109,10 +110,10 @@ def rounded(value):
 
 
 def main(*parts: str) -> None:
-    results = json.loads(RESULTS.read_text()) if parts and RESULTS.exists() else {}
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results["machine"] = machine()
     for part in parts or PARTS:
-        results[part] = rounded(PARTS[part]())
+        results[part] = rounded((PARTS | MORE)[part]())
         print(part, json.dumps(results[part], indent=2), flush=True)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
 

@@ -123,43 +123,32 @@ def openvino(tick: Callable) -> None:
     in_batches(lambda batch: compiled([batch]), inputs, tick)
 
 
-def folder_end_to_end(count: int, tick: Callable) -> None:
+def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
     from stages.common.params import Inference, Runtime
     from stages.infer import classify_folder
 
     inference = Inference(images="any", top_k=3, batch_size=BATCH)
-
+    settings = Runtime(seed=0, threads=2, instructions=instructions)
     with folder_of_jpegs(count) as folder:
         while True:
-            assert len(list(classify_folder(folder, WEIGHTS, inference, Runtime(seed=0, threads=2)))) == count
+            assert len(list(classify_folder(folder, WEIGHTS, inference, settings))) == count
             tick()
 
 
-def paced(count: int, engine: str) -> dict[str, float]:
-    """One worker on a folder of JPEG files: seconds to the first answers, with all that starts before them; then the rate.
+def folder_end_to_end_native(count: int, tick: Callable) -> None:
+    """The same with `instructions: native`."""
+    folder_end_to_end(count, tick, "native")
 
-    The rate counts the pictures that arrive after the first time at which any do, because answers come in groups.
-    """
-    program = f"""
-import time
-start = time.perf_counter()
-import sys
-from pathlib import Path
-from stages.common.params import Inference, Runtime
-from stages.infer import classify_folder
-inference = Inference(images="any", engine="{engine}", top_k=3, batch_size={BATCH})
-answers = classify_folder(sys.argv[1], Path(sys.argv[2]), inference, Runtime(seed=0, threads=2))
-print(*(time.perf_counter() - start for _ in answers))
-"""
-    with folder_of_jpegs(count) as folder:
-        environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
-        command = [sys.executable, "-c", program, folder, WEIGHTS]
-        printed = subprocess.check_output(command, cwd=ROOT, env=environment, stderr=subprocess.DEVNULL)
-    times = [float(text) for text in printed.split()]
-    assert len(times) == count
-    later = [seconds for seconds in times if seconds > times[0] + 0.5]
-    return {"first_s": times[0], "pictures_per_s": len(later) / (times[-1] - times[0])}
+
+def whole(count: int, engine: str) -> float:
+    """Seconds of the infer stage with one worker on a folder of JPEG files, from the start of Python to the end."""
+    environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
+    with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
+        start = time.perf_counter()
+        process = infer(folder, Path(out), f"engine: {engine}", stderr=subprocess.DEVNULL, env=environment)
+        assert process.wait() == 0
+        return time.perf_counter() - start
 
 
 def infer(folder: Path, out: Path, inference: str, **options) -> subprocess.Popen:

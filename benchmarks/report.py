@@ -7,6 +7,7 @@ NAMES = {
     "pytorch": "PyTorch loop",
     "native": "this project, `instructions: native`",
     "folder_end_to_end": "this project, 512 JPEG files end to end",
+    "folder_end_to_end_native": "the same, `instructions: native`",
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
@@ -82,13 +83,13 @@ def ray(results: dict) -> list[str]:
     block = results["ray"]
     local, on_ray = block["local"], block["ray"]
     rows = [
-        [name, f"{engine['first_s']:.1f} s", f"{engine['pictures_per_s']:.1f}", f"{ratio:.2f}x"]
+        [name, f"{engine['start_s']:.1f} s", f"{engine['pictures_per_s']:.1f}", f"{ratio:.2f}x"]
         for name, engine, ratio in [
             ("`engine: local`", local, 1),
             ("`engine: ray`, one worker", on_ray, on_ray["pictures_per_s"] / local["pictures_per_s"]),
         ]
     ]
-    head = ["512 JPEG files, end to end", "until the first answers", "then pictures/s", "of local"]
+    head = ["the `infer` stage on JPEG files", "start and end", "pictures/s between", "of local"]
     memory = (
         f"The driver of Ray had {block['driver_mib_after_a_tenth']:.0f} MiB of its own after a tenth of {block['files']:,} "
         f"files that are no pictures (nothing is computed for them), and {block['driver_mib_at_the_end']:.0f} MiB at the end."
@@ -141,9 +142,9 @@ CACHE_BYTES = 10e12
 
 
 def duration(seconds: float) -> str:
-    """Seconds in the greatest unit that leaves at least two."""
+    """Seconds in the greatest unit of which there is at least one."""
     units = {"years": 365 * 86_400, "days": 86_400, "h": 3_600, "min": 60, "s": 1, "ms": 1e-3}
-    unit = next((name for name, size in units.items() if seconds >= 2 * size), "µs")
+    unit = next((name for name, size in units.items() if seconds >= size), "µs")
     return f"{seconds / units.get(unit, 1e-6):,.3g} {unit}"
 
 
