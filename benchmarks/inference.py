@@ -151,18 +151,18 @@ def whole(count: int, engine: str) -> float:
         return time.perf_counter() - start
 
 
-def infer(folder: Path, out: Path, inference: str, **options) -> subprocess.Popen:
-    """Start the infer stage on a folder; `inference` are lines of that block of params.yaml."""
+def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options) -> subprocess.Popen:
+    """Start the infer stage on a folder; `inference` are keys of that block of params.yaml, `data` is where it finds its inputs."""
     lines = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
     (out / "params.yaml").write_text(
         f"{lines}\ninference: {{images: any, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
     )
     command = [sys.executable, "-m", "stages.infer", "--params", out / "params.yaml", "--images", folder, "--weights",
-               WEIGHTS, "--labels", ROOT / "data/sample_labels.json", "--metrics", out / "m", "--predictions", out / "p"]  # fmt: skip
+               data / "models/resnet50", "--labels", data / "data/sample_labels.json", "--metrics", out / "m", "--predictions", out / "p"]  # fmt: skip
     return subprocess.Popen(command, cwd=ROOT, **options)
 
 
-def driver(count: int, workers: int, address: str = "") -> list[tuple[float, float]]:
+def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> list[tuple[float, float]]:
     """The time, and the MiB that Ray's driver has of its own, after a tenth of `count` files and at the end.
 
     The files are no pictures: workers read them and find that out, and nothing is computed, but every name and answer
@@ -177,7 +177,9 @@ def driver(count: int, workers: int, address: str = "") -> list[tuple[float, flo
             first = folder / f"{number - number % 10_000:07}.jpg"  # a file may have 65,000 names
             os.link(first, path) if path != first else path.write_text("no picture")
         environment = os.environ | {"RAY_ADDRESS": address}
-        with infer(folder, out, f"engine: ray, workers: {workers}", stderr=subprocess.PIPE, env=environment) as driver:
+        with infer(
+            folder, out, f"engine: ray, workers: {workers}", data, stderr=subprocess.PIPE, env=environment
+        ) as driver:
             seen = [
                 (time.perf_counter(), _own_mib(driver.pid))
                 for number, _ in enumerate(driver.stderr, 1)

@@ -202,9 +202,9 @@ def test_a_chunk_that_is_missing_or_comes_twice_stops_the_run(tmp_path, arriving
         list(ray_engine._in_order(rows(*arriving), 3, tmp_path))
 
 
-def test_the_memory_of_the_driver_does_not_grow_with_the_answers(stage, nodes, tmp_path):
+def test_the_memory_of_the_driver_does_not_grow_with_the_answers(nodes, downloaded):
     """Files that are no pictures, so that Ray and the driver are measured and not the network."""
     from benchmarks.inference import driver
 
-    (_, early), (_, late) = driver(6_000, 2, nodes.address)
+    (_, early), (_, late) = driver(6_000, 2, nodes.address, downloaded)
     assert late < early + 6
