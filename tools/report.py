@@ -11,8 +11,8 @@ import json
 import shlex
 import subprocess
 import sys
-import tarfile
 import tempfile
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,14 +38,15 @@ FIGURES: dict[str, tuple[Callable[[float], str], int]] = {
 def extract(rev: str, folder: Path) -> None:
     """Put the metrics of a revision into an empty folder; a UserError says that there is no such revision, or none."""
     # Not an option, whatever the name looks like.
-    command = ["git", "archive", "--format=tar", "--end-of-options", rev, "metrics"]
+    command = ["git", "archive", "--format=zip", "--end-of-options", rev, "metrics"]
     done = subprocess.run(command, capture_output=True)
     if done.returncode:
         raise UserError(
             f"{rev}: {done.stderr.decode(errors='replace').strip()}; name a branch, tag or commit that has metrics"
         )
-    with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
-        archive.extractall(folder, filter="data")
+    # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
+    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder)
 
 
 def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
