@@ -90,4 +90,4 @@ setup: .venv/requirements-report.done .venv/requirements-dev.done $(EXTRAS:%=.ve
 LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
 lock:
-	@for name in requirements requirements-report requirements-build requirements-dev requirements-bench requirements-s3 requirements-ssh requirements-ray requirements-jax requirements-gpu; do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+	@for name in requirements $(patsubst %.in,%,$(wildcard requirements-*.in)); do $(LOCK) $$name.in -o $$name.txt || exit 1; done

@@ -1,4 +1,4 @@
-"""Everything side by side in one run: `make bench`, or `python -m benchmarks PART ...` for some parts.
+"""Everything side by side: `make bench`, or `python -m benchmarks PART ...` for some parts.
 
 Writes benchmarks/results.json, from which `make readme` makes the tables of README.md. Nothing else may run meanwhile.
 """
@@ -70,18 +70,15 @@ def measure_inference() -> dict:
     return {"pictures_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
 
 
-COUNTS = inference.FOLDER, 2 * inference.FOLDER
-
-
-def paces(once: float, twice: float) -> dict[str, float]:
-    """From the seconds that COUNTS take: pictures a second, and what passes besides, before and after."""
-    more = COUNTS[1] - COUNTS[0]
-    return {"pictures_per_s": more / (twice - once), "start_s": once - COUNTS[0] * (twice - once) / more}
+def pace(engine: str) -> dict[str, float]:
+    """From a folder and one twice as large: pictures a second, and the seconds that pass besides, before and after."""
+    once, twice = (inference.whole(count, engine) for count in (inference.FOLDER, 2 * inference.FOLDER))
+    return {"pictures_per_s": inference.FOLDER / (twice - once), "start_s": 2 * once - twice}
 
 
 def measure_ray() -> dict:
-    """One folder and one twice as large, each on this machine and on Ray started on it; and what Ray's driver keeps."""
-    engines = {engine: paces(*(inference.whole(count, engine) for count in COUNTS)) for engine in ("local", "ray")}
+    """The infer stage in one process and on Ray started on this machine; and what Ray's driver keeps."""
+    engines = {engine: pace(engine) for engine in ("local", "ray")}
     (started, early), (ended, late) = inference.driver(inference.MANY, workers=1)
     return engines | {
         "files": inference.MANY,

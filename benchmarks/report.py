@@ -114,7 +114,7 @@ def performance(results: dict) -> str:
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     peak = results["floors"]
     lines = [
-        f"Measured by `make bench` in one run on {machine['cores']} cores of an {machine['processor']} with "
+        f"Measured by `make bench` on {machine['cores']} cores of an {machine['processor']} with "
         f"{machine['memory_gib']} GiB (medians of {machine['rounds']} rounds in turn, the pipeline once; {versions}).",
         "",
         *training(results),
