@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from benchmarks.training import IMAGES, read
-from stages.common import fitting, network, runtime
+from stages.common import network, runtime
 
 STEPS = 150
 
@@ -36,7 +36,7 @@ def profile(version: str) -> Counter:
     params, model, digits = read(version, IMAGES["cnn"])
     runtime.set_up(params.model_copy(update={"threads": 1}))
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
-    run_steps = fitting.compile_steps(built, network.optimizer(version, model), model.batch_size)
+    run_steps = runtime.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
     order = tf.range(len(digits.labels))
     run_steps(*data, order, 0, STEPS)

@@ -168,7 +168,7 @@ class Spy(keras.layers.Layer):
 runtime.set_up(Runtime(seed=1, threads=2), devices=2)
 model = keras.Sequential([keras.Input((4,)), Spy(), keras.layers.Dense(2, activation="softmax")])
 images, labels = fitting.backend.constant(np.ones((50, 4), "f4")), fitting.backend.constant(np.ones(50, "i4"))
-steps = fitting.compile_steps(model, keras.optimizers.SGD(), 20)
+steps = fitting.backend.compile_steps(model, keras.optimizers.SGD(), 20)
 order = fitting.backend.constant(np.arange(50, dtype="i4"))
 steps(images, labels, order, 0, 2)
 steps(images, labels, order[:9], 0, 1, batch_size=9)

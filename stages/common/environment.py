@@ -42,8 +42,10 @@ if KERAS_BACKEND == "jax" and importlib.util.find_spec("jax") is None:
     sys.exit("error: KERAS_BACKEND is jax, but JAX is not installed: run `make setup EXTRAS=jax`")
 
 
-def use_native_instructions() -> None:
-    """Let XLA, oneDNN and OpenVINO use all that the processor has; call it before they compute for the first time."""
+def choose(instructions: str) -> None:
+    """With "native", let XLA, oneDNN and OpenVINO use all that the processor has; call it before they first compute."""
+    if instructions != "native":
+        return
     flags = {name: value for name, value in XLA_FLAGS.items() if name not in HELD_TO_AVX2}
     os.environ["XLA_FLAGS"] = _written(flags)
     os.environ.pop("ONEDNN_MAX_CPU_ISA", None)

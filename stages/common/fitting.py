@@ -94,7 +94,8 @@ def fit(
         UserError: when a loss is not finite.
     """
     train, validation = split(digits, model.validation_split)
-    run_steps, assess = compile_steps(network, optimizer, model.batch_size), compile_assess(network)
+    run_steps = backend.compile_steps(network, optimizer, model.batch_size)
+    assess = compile_assess(network)
     stopping = _stopping(network, model)
     data = backend.constant(train.images), backend.constant(train.labels.astype(np.int32))
     history = _resume(checkpoint, network, optimizer, stopping) if checkpoint else []
@@ -185,14 +186,6 @@ def _epoch(run_steps: Callable, data: tuple, order: np.ndarray, batch_size: int,
         if rest:
             mean.add(*run_steps(*data, last, 0, 1, batch_size=rest), rest)
     return mean.result()
-
-
-def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
-    """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
-
-    It returns the sums over these examples of the loss and of the correct answers.
-    """
-    return backend.compile_steps(network, optimizer, batch_size)
 
 
 def compile_assess(network: keras.Sequential) -> Callable[[Digits], tuple[dict[str, float], np.ndarray]]:

@@ -68,7 +68,7 @@ def _values(variables: list[keras.Variable]) -> list[jax.Array]:
 
 
 def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
-    """See `fitting.compile_steps`."""
+    """See `tensorflow_backend.compile_steps`."""
     optimizer.build(network.trainable_variables)
 
     def loss_of(trainable, fixed, images, labels):
@@ -110,7 +110,7 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
 
 
 def compile_batch(network: keras.Model) -> Callable:
-    """See `fitting.compile_batch`."""
+    """See `tensorflow_backend.compile_batch`."""
 
     @jax.jit
     def run(trainable, fixed, images, labels):

@@ -28,8 +28,7 @@ def set_up(settings: Runtime, devices: int = 1) -> str:
     Raises:
         UserError: when there is no such device, or not as many.
     """
-    if settings.instructions == "native":
-        environment.use_native_instructions()
+    environment.choose(settings.instructions)
     computing = backend.set_up(settings, devices)
     cli.log(f"computing with {computing}")
     keras.utils.set_random_seed(settings.seed)

@@ -147,7 +147,10 @@ def _compiled(function: Callable) -> Callable:
 
 
 def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
-    """See `fitting.compile_steps`."""
+    """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
+
+    It returns the sums over these examples of the loss and of the correct answers.
+    """
     optimizer.build(network.trainable_variables)
 
     def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
@@ -174,7 +177,10 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
 
 
 def compile_batch(network: keras.Model) -> Callable:
-    """See `fitting.compile_batch`."""
+    """Compile `run(images, labels)`: a batch's sums of the loss and of the correct answers, and its probabilities.
+
+    The loss includes the layers' own losses (regularisation), as Keras counts it.
+    """
 
     @_compiled
     def run(images, labels):
