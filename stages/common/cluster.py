@@ -1,5 +1,6 @@
 """Ray: the cluster that its own variable RAY_ADDRESS names or, without it, Ray on this machine for as long as it is needed."""
 
+import importlib.util
 import logging
 import os
 import re
@@ -31,16 +32,16 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
     Raises:
         UserError: Ray is not installed, the cluster cannot be reached, or none of its nodes has `cpus` CPUs.
     """
+    if importlib.util.find_spec("ray") is None:
+        raise UserError(
+            "Ray is not installed; run `make setup EXTRAS=ray`, or compute without it (inference.engine: local)"
+        )
     address = os.environ.get("RAY_ADDRESS")
     os.environ.update(QUIET)
     if not address:  # Ray's ports are open to the network, and who may speak to them may run programs
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    try:
-        import ray  # reads the variables
-    except ModuleNotFoundError:
-        raise UserError(
-            "inference.engine: ray is not installed; run `make setup EXTRAS=ray`, or choose local"
-        ) from None
+    import ray  # reads the variables
+
     # Not TMPDIR: the path of a socket may have 107 letters, and Ray adds 80.
     folder = None if address else tempfile.mkdtemp(prefix="ray-", dir=os.environ.get("RAY_TMPDIR", "/tmp"))
     try:

@@ -73,16 +73,16 @@ def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settin
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
     blocks = [pa.table({key: [value] for key, value in chunk.items()}) for chunk in chunks]
-    computed = data.from_arrow(blocks).map_batches(
-        Worker,
-        fn_constructor_args=arguments,
-        batch_size=None,  # one block, which is one chunk
-        batch_format="pyarrow",
-        compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=AHEAD),
-        num_cpus=settings.threads,
-        num_gpus=1 if settings.device == "gpu" else 0,
-    )
     try:
+        computed = data.from_arrow(blocks).map_batches(
+            Worker,
+            fn_constructor_args=arguments,
+            batch_size=None,  # one block, which is one chunk
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=AHEAD),
+            num_cpus=settings.threads,
+            num_gpus=1 if settings.device == "gpu" else 0,
+        )
         for row in computed.iter_rows():
             if row["error"]:
                 raise UserError(row["error"])

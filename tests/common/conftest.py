@@ -18,9 +18,10 @@ class Nodes:
         from ray.cluster_utils import Cluster
 
         self.cluster, self.folder = Cluster(), folder
+        Path(folder, "ray").mkdir()
         # A node counts as dead when it has not answered for some seconds; Ray's own default is about a minute.
         soon = {f"health_check_{name}": value for name, value in [("initial_delay_ms", 0), ("period_ms", 1000)]}
-        self.head = self._add(_system_config=soon | {"health_check_failure_threshold": 5})
+        self.head = self._add(_system_config=soon | {"health_check_failure_threshold": 10})
         self.second = self._add()
         self.address = self.cluster.address
 
@@ -29,12 +30,11 @@ class Nodes:
             for name in environment.PINNED:
                 patch.delenv(name)
             patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
-            node = self.cluster.add_node(
+            # Where Ray notes the newest cluster; in the usual place, whoever gives it no address would join this one.
+            patch.setenv("RAY_TMPDIR", self.folder)
+            return self.cluster.add_node(
                 num_cpus=2, object_store_memory=400 * 2**20, temp_dir=self.folder, include_dashboard=False, **options
             )
-        # Ray notes the newest cluster of a machine, and whoever gives it no address would join this one.
-        Path("/tmp/ray/ray_current_cluster").unlink(missing_ok=True)
-        return node
 
     def workers(self, node) -> list[int]:
         """The processes on this node that classify pictures."""

@@ -65,5 +65,5 @@ def test_a_cluster_that_cannot_be_reached_is_named():
 
 def test_without_ray_it_is_told_how_to_get_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "ray", None)
-    with pytest.raises(UserError, match="ray is not installed; run `make setup EXTRAS=ray`"), cluster.connected(1, 1):
+    with pytest.raises(UserError, match="Ray is not installed; run `make setup EXTRAS=ray`"), cluster.connected(1, 1):
         pass
