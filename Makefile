@@ -64,7 +64,7 @@ bench: setup .venv/requirements-bench.done  ## measure everything side by side; 
 	.venv/bin/python -m tools.readme
 
 test: setup $(patsubst %,.venv/requirements-%.done,s3 ssh ray jax)  ## run the whole test suite
-	.venv/bin/python -m pytest
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .
