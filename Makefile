@@ -10,19 +10,19 @@ PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --requ
 
 repro: setup            ## run the pipeline to the end
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/python -m tools.repro
+	.venv/bin/python -m tools.run.repro
 
 replicates: setup $(and $(filter ray,$(ENGINE)),.venv/requirements-ray.done)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
-	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.replicates,tools.repro replicates/dvc.yaml)
+	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
-	@.venv/bin/python -m tools.gate --base $(or $(BASE),main)
+	@.venv/bin/python -m tools.compare.gate --base $(or $(BASE),main)
 
 report: setup           ## the report; with BASE=revision, that one's figures beside today's; FORMAT=text (for a terminal), markdown (for a pull request)
-	@$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.report $(if $(BASE),--base $(BASE)),.venv/bin/python -m tools.summary --base $(or $(BASE),main) --format $(FORMAT))
+	@$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.compare.report $(if $(BASE),--base $(BASE)),.venv/bin/python -m tools.compare.summary --base $(or $(BASE),main) --format $(FORMAT))
 
 # Neither the times nor the hashes of files.
 experiments: NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
@@ -42,26 +42,26 @@ ci-report: setup        ## write the report to report.md and to the summary of G
 	@cat report.md >> "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 screenshot: setup       ## take the README's picture of the report; needs chromium and chromium-driver
-	.venv/bin/python -m tools.screenshot
+	.venv/bin/python -m tools.docs.screenshot
 
 faults: setup           ## break runs on purpose, many times, and write what happened to docs/faults.md
 	.venv/bin/python -m tools.faults --write docs/faults.md
 
 push: setup             ## send results and run-cache to the remote (REMOTE=..., default DVC's; VERIFY=1 mends wrong bytes there)
-	.venv/bin/python -m tools.share push $(if $(REMOTE),--remote $(REMOTE)) $(if $(VERIFY),--verify)
+	.venv/bin/python -m tools.run.share push $(if $(REMOTE),--remote $(REMOTE)) $(if $(VERIFY),--verify)
 
 pull: setup             ## fetch them, check every byte and put them in place (REMOTE=...)
-	.venv/bin/python -m tools.share pull $(if $(REMOTE),--remote $(REMOTE))
+	.venv/bin/python -m tools.run.share pull $(if $(REMOTE),--remote $(REMOTE))
 
 check-cache: setup      ## compare the cache with its hashes, remove what is wrong, mend it from the remote (REMOTE=...)
-	.venv/bin/python -m tools.share cache $(if $(REMOTE),--remote $(REMOTE))
+	.venv/bin/python -m tools.run.share cache $(if $(REMOTE),--remote $(REMOTE))
 
 readme: setup           ## rewrite the tables of README.md
-	.venv/bin/python -m tools.readme
+	.venv/bin/python -m tools.docs.readme
 
 bench: setup .venv/requirements-bench.done  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what `docs/scaling.md` reckons with
 	.venv/bin/python -m benchmarks $(PARTS)
-	.venv/bin/python -m tools.readme
+	.venv/bin/python -m tools.docs.readme
 
 test: setup $(patsubst %,.venv/requirements-%.done,s3 ssh ray jax)  ## run the whole test suite
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile

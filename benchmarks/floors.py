@@ -60,7 +60,7 @@ def work() -> dict[str, float]:
     """10^9 operations to train each version on one picture, and to classify one picture with ResNet50."""
     import keras
 
-    from stages.common import network
+    from stages import network
     from stages.common.params import load_params
 
     gflop = {}

@@ -25,10 +25,10 @@ def folder_of_jpegs(count: int) -> Iterator[Path]:
     import numpy as np
     from PIL import Image
 
-    from stages.common import pictures
+    from stages.images import decode
 
     random = np.random.default_rng(0)
-    samples = [Image.fromarray(pictures.read_picture(path)) for path in sorted((ROOT / "data/sample_images").iterdir())]
+    samples = [Image.fromarray(decode.read_picture(path)) for path in sorted((ROOT / "data/sample_images").iterdir())]
     with tempfile.TemporaryDirectory() as name:
         made = []
         for number, sample in zip(range(count), itertools.cycle(samples), strict=False):
@@ -48,20 +48,20 @@ def decoded():
     """Float32 (PICTURES, 224, 224, 3), red first, 0 to 255."""
     import numpy as np
 
-    from stages.common import pictures
+    from stages.images import decode
 
     with folder_of_jpegs(PICTURES) as folder:
         paths = sorted(folder.iterdir())
-        return np.stack([pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
+        return np.stack([decode.resize_with_pad(decode.read_picture(path)) for path in paths])
 
 
 def this_project(tick: Callable, instructions: str = "avx2") -> None:
     """This project's computation."""
-    from stages.common import resnet50
     from stages.common.params import Runtime
+    from stages.infer import classifier
 
     settings = Runtime(seed=0, threads=2, instructions=instructions)
-    run = resnet50.compile_classify(WEIGHTS, "openvino", BATCH, settings)
+    run = classifier.compile_classify(WEIGHTS, "openvino", BATCH, settings)
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
 
 
@@ -81,7 +81,7 @@ def network():
     """Keras' network as its documentation loads it, and its inputs."""
     import keras
 
-    from stages.common import resnet50
+    from stages import resnet50
 
     model = keras.applications.ResNet50(weights=None)
     model.load_weights(WEIGHTS / resnet50.WEIGHTS)
@@ -126,7 +126,7 @@ def openvino(tick: Callable) -> None:
 def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
     from stages.common.params import Inference, Runtime
-    from stages.infer import classify_folder
+    from stages.infer.__main__ import classify_folder
 
     inference = Inference(images="any", top_k=3, batch_size=BATCH)
     settings = Runtime(seed=0, threads=2, instructions=instructions)

@@ -14,7 +14,7 @@ import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from benchmarks.training import IMAGES, read
-from stages.common import network, runtime
+from stages import compute, network
 
 STEPS = 150
 
@@ -34,9 +34,9 @@ def operations(folder: Path) -> Counter:
 def profile(version: str) -> Counter:
     """Milliseconds a step of each operation while `version` trains."""
     params, model, digits = read(version, IMAGES["cnn"])
-    runtime.set_up(params.model_copy(update={"threads": 1}))
+    compute.set_up(params.model_copy(update={"threads": 1}))
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
-    run_steps = runtime.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
+    run_steps = compute.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
     order = tf.range(len(digits.labels))
     run_steps(*data, order, 0, STEPS)

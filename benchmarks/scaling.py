@@ -32,11 +32,11 @@ def median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
 
 def decoding() -> dict[str, float]:
     """Seconds on one thread, and bytes, of a JPEG file of 500 x 375 pixels from the disk to the network's input."""
-    from stages.common import pictures
+    from stages.images import decode
 
     with folder_of_jpegs(DECODED) as folder:
         paths = sorted(folder.iterdir())
-        taken = median(lambda: [pictures.resize_with_pad(pictures.read_picture(path)) for path in paths])
+        taken = median(lambda: [decode.resize_with_pad(decode.read_picture(path)) for path in paths])
         size = sum(path.stat().st_size for path in paths)
     return {"decode_s": taken / DECODED, "picture_bytes": size / DECODED}
 

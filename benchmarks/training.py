@@ -16,7 +16,7 @@ def read(version: str, images: int):
     """params.yaml, the version's block without early stopping, and training pictures, repeated where more are asked for."""
     import numpy as np
 
-    from stages.common import mnist
+    from stages import mnist
     from stages.common.params import load_params
 
     params = load_params(ROOT / "params.yaml")
@@ -28,13 +28,14 @@ def read(version: str, images: int):
 
 def this_project(version: str, images: int, tick: Callable, instructions: str = "avx2") -> None:
     """The training loop of this project."""
-    from stages.common import fitting, network, runtime
+    from stages import compute, network
+    from stages.train import loop
 
     params, model, digits = read(version, images)
-    runtime.set_up(params.model_copy(update={"instructions": instructions}))
-    fitting.cli.log = tick  # which is called at the end of each epoch
+    compute.set_up(params.model_copy(update={"instructions": instructions}))
+    loop.cli.log = tick  # which is called at the end of each epoch
     built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
-    fitting.fit(built, network.optimizer(version, model), digits, model, params.seed)
+    loop.fit(built, network.optimizer(version, model), digits, model, params.seed)
 
 
 def native(version: str, images: int, tick: Callable) -> None:
@@ -47,7 +48,7 @@ def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) ->
     unpin()
     import keras
 
-    from stages.common import network
+    from stages import network
 
     _, model, digits = read(version, images)
     built = network.build(version, model, digits.images.shape[1:], 10)

@@ -6,9 +6,11 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from stages.common import cli, fitting, mnist, network, runtime
+from stages import compute, mnist, network
+from stages.common import cli
 from stages.common.files import rounded, write_csv, write_json
 from stages.common.params import load_params
+from stages.compute.evaluation import compile_evaluate
 
 
 def scores(actual: np.ndarray, predicted: np.ndarray, classes: int) -> list[list]:
@@ -61,7 +63,7 @@ def evaluate(
         predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
     """
-    figures, probabilities = fitting.compile_assess(model)(digits)
+    figures, probabilities = compile_evaluate(model)(digits.images, digits.labels)
     predicted = probabilities.argmax(axis=1)
     summary = {name: rounded(figures[name]) for name in ("accuracy", "loss")}
     write_json(metrics, summary)
@@ -85,7 +87,7 @@ def main() -> None:
     parser.add_argument("--card", type=Path, required=True, help="JSON file to write: metrics, layers, first filters")
     args = parser.parse_args()
     params = load_params(args.params)
-    runtime.set_up(params)
+    compute.set_up(params)
     model = network.load(args.model)
     digits = mnist.load(args.prepared, "test")
     evaluate(model, digits, args.metrics, args.classes, args.predictions, args.card)

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import cli, mnist
+from stages import mnist
+from stages.common import cli
 from stages.common.files import atomic_folder, sha256, write_array, write_sums
 from stages.common.params import load_params
 

@@ -14,10 +14,11 @@ import pytest
 from hypothesis import settings
 
 import stages  # noqa: F401  sets the environment before NumPy is imported
-from stages.common import mnist
-from stages.common.assets import Fetcher, load_assets, named_mirrors
+from stages import mnist
 from stages.common.params import Runtime
-from stages.download import CONVERTERS, download
+from stages.download.__main__ import download
+from stages.download.convert import CONVERTERS
+from stages.download.fetch import Fetcher, load_assets, named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -110,10 +111,10 @@ def report_inputs(downloaded, test_arrays, tmp_path) -> list[str]:
 @pytest.fixture(scope="session")
 def report_page(downloaded, test_arrays, tmp_path_factory) -> str:
     """The report of the recorded metrics, as HTML."""
-    from stages import report
+    from stages.report import page
 
     arguments = make_report_inputs(downloaded, test_arrays, tmp_path_factory.mktemp("report"))
-    return report.render(report.gather(report.parser().parse_args(arguments)))
+    return page.render(page.gather(page.parser().parse_args(arguments)))
 
 
 def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> list[str]:
@@ -126,7 +127,7 @@ def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> lis
     paths = {
         "params": inputs / "params.yaml",
         "replicates": inputs / "replicates",
-        "pipeline": ROOT / "stages/templates/pipeline.yaml",
+        "pipeline": ROOT / "stages/report/templates/pipeline.yaml",
         "assets": inputs / "assets.yaml",
         "prepared": test_arrays,
         "resnet50": inputs / "metrics/resnet50.json",
@@ -155,6 +156,6 @@ def stage():
 @pytest.fixture(scope="session", autouse=True)
 def tensorflow() -> None:
     """TensorFlow set up as a stage does it, before the first operation of this process."""
-    from stages.common import runtime
+    from stages import compute
 
-    runtime.set_up(Runtime(seed=42, threads=2))
+    compute.set_up(Runtime(seed=42, threads=2))

@@ -9,8 +9,11 @@ import sys
 
 import numpy as np
 
-from stages.common import fitting, mnist, resnet50, runtime
+from stages import compute, mnist
 from stages.common.params import load_params
+from stages.compute.evaluation import compile_evaluate
+from stages.infer import classifier
+from stages.train import loop
 
 
 def report(name: str, *arrays: np.ndarray) -> None:
@@ -22,13 +25,13 @@ def main(inputs: str, weights: str, parameters: str, *versions: str) -> None:
     params = load_params(parameters)
     with np.load(inputs) as file:
         digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
-    report("resnet50", resnet50.compile_classify(weights, "openvino", 1, params)([picture]))
-    runtime.set_up(params)
+    report("resnet50", classifier.compile_classify(weights, "openvino", 1, params)([picture]))
+    compute.set_up(params)
     for version in versions or params.models:
         model = params.models[version].model_copy(update={"epochs": 1})
-        plain, _ = fitting.train(version, model, digits, params.seed)
+        plain, _ = loop.train(version, model, digits, params.seed)
         report(f"{version} weights", *plain.get_weights())
-        report(f"{version} probabilities", fitting.compile_assess(plain)(digits)[1])
+        report(f"{version} probabilities", compile_evaluate(plain)(digits.images, digits.labels)[1])
 
 
 if __name__ == "__main__":

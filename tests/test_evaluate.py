@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from stages.common import mnist
+from stages import mnist
 from stages.evaluate import describe, evaluate, scores
 
 

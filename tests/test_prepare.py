@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from stages.common import mnist
+from stages import mnist
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.prepare import normalise, prepare

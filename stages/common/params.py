@@ -9,9 +9,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_core import PydanticCustomError
 
-from stages.common import catalogue, cli
+from stages.common import cli, keras_names
 from stages.common.cli import UserError
-from stages.common.yamls import load_yaml
+from stages.common.yaml_files import load_yaml
 
 MAX_PARAMS_BYTES = 1 << 18  # far above any real file
 
@@ -51,14 +51,16 @@ def _check_arguments(package: str, name: str, given: dict[str, Any], below: str 
 
 def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[str, str]:
     """What is wrong with the arguments given to a Keras class, by argument; Keras itself checks the rest."""
-    defaults = catalogue.arguments(package, name)
+    defaults = keras_names.arguments(package, name)
     problems = {}
     for argument, value in given.items():
         if argument not in defaults:
             problems[argument] = f"unknown argument of {name}{_suggestion(argument, sorted(defaults))}"
         elif problem := _value_problem(argument, value, defaults[argument]):
             problems[argument] = f"is {_shorten(value)}; {problem}"
-    missing = [argument for argument in defaults if defaults[argument] is catalogue.REQUIRED and argument not in given]
+    missing = [
+        argument for argument in defaults if defaults[argument] is keras_names.REQUIRED and argument not in given
+    ]
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
 
 
@@ -92,8 +94,8 @@ def _object_problem(package: str, value: Any) -> str | None:
         name, config = value.get("class_name"), value.get("config", {})
     if not isinstance(name, str) or not isinstance(config, dict):
         return "allowed: a name" + ("" if package == "activations" else ", or {class_name: Name, config: {...}}")
-    if name not in catalogue.names(package):
-        return f"not known to Keras{_suggestion(name, [each for each in catalogue.names(package) if each.islower()])}"
+    if name not in keras_names.names(package):
+        return f"not known to Keras{_suggestion(name, [each for each in keras_names.names(package) if each.islower()])}"
     problems = {} if package == "activations" else _argument_problems(package, name, config)
     return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)
 
@@ -126,9 +128,9 @@ class Layer(Strict):
         if not isinstance(entry, dict) or len(entry) != 1:
             raise _refuse(f"{entry!r} is no layer; write `Name` or `Name: {{argument: value}}`")
         (name, arguments), *_ = entry.items()
-        if reason := catalogue.REFUSED_LAYERS.get(name):
+        if reason := keras_names.REFUSED_LAYERS.get(name):
             raise _refuse(f"the layer {name} is refused: {reason}")
-        _check_name(name, "Keras layer (see https://keras.io/api/layers)", catalogue.layers())
+        _check_name(name, "Keras layer (see https://keras.io/api/layers)", keras_names.layers())
         arguments = {} if arguments is None else arguments
         if not isinstance(arguments, dict):
             raise _refuse(f"{arguments!r} are no arguments; write `{name}: {{argument: value}}`", below=(f".{name}",))
@@ -146,7 +148,7 @@ class Optimizer(Strict):
 
     @model_validator(mode="after")
     def _known_to_keras(self) -> "Optimizer":
-        _check_name(self.name, "Keras optimizer", catalogue.optimizers())
+        _check_name(self.name, "Keras optimizer", keras_names.optimizers())
         _check_arguments("optimizers", self.name, {"learning_rate": self.learning_rate} | self.model_extra)
         return self
 

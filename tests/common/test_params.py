@@ -289,7 +289,9 @@ def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
 def test_make_repro_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
     """DVC itself reads params.yaml without limits and would not come to an end."""
     commands = subprocess.check_output(["make", "--dry-run", "repro"], cwd=ROOT, text=True)
-    assert 0 < commands.index("python -m stages.common.params params.yaml") < commands.index("python -m tools.repro")
+    assert (
+        0 < commands.index("python -m stages.common.params params.yaml") < commands.index("python -m tools.run.repro")
+    )
     (tmp_path / "bomb.yaml").write_text(BOMB)
     done = stage("common.params", tmp_path / "bomb.yaml", timeout=60)
     assert done.returncode == 1

@@ -1,0 +1,35 @@
+"""Which of Keras' backends computes, on which device, with which seed.
+
+`backend` is the module that compiles for the one that KERAS_BACKEND names (see environment.py).
+"""
+
+import keras
+
+from stages.common import cli, environment
+from stages.common.params import Runtime
+
+if keras.config.backend() == "jax":
+    from stages.compute import on_jax as backend
+else:
+    from stages.compute import on_tensorflow as backend
+
+
+def set_up(settings: Runtime, devices: int = 1) -> str:
+    """Fix everything that decides the bits of a computation; call once, before the first operation.
+
+    Args:
+        settings: `seed` seeds Python's, NumPy's and Keras' generators and the backend's own; for the rest see the
+            backend's `set_up`.
+        devices: how many share each batch of a training.
+
+    Returns:
+        What computes, with its version, and on what; it is also logged.
+
+    Raises:
+        UserError: when there is no such device, or not as many.
+    """
+    environment.choose(settings.instructions)
+    computing = backend.set_up(settings, devices)
+    cli.log(f"computing with {computing}")
+    keras.utils.set_random_seed(settings.seed)
+    return computing

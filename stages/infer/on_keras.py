@@ -1,0 +1,37 @@
+"""ResNet50 computed by Keras on its backend, compiled with XLA."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from stages import compute
+from stages.common.params import Runtime
+from stages.compute import backend
+from stages.resnet50 import MEANS
+
+
+def load(path: Path) -> keras.Model:
+    """Build `keras.applications.ResNet50` and load the weights that the `download` stage wrote."""
+    model = keras.applications.ResNet50(weights=None)
+    model.load_weights(path)
+    return model
+
+
+def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
+    """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
+
+    Short batches are filled up with black pictures, so that one compiled function serves all.
+    """
+    compute.set_up(settings)
+    model = load(path)
+
+    # `keras.applications.resnet.preprocess_input`
+    run_batch = backend.compile_call(model, lambda pictures: pictures[..., ::-1] - MEANS, (batch_size, 224, 224, 3))
+
+    def run(pictures: np.ndarray) -> np.ndarray:
+        missing = batch_size - len(pictures)
+        return run_batch(np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)]))[: len(pictures)]
+
+    return run

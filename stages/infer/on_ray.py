@@ -1,0 +1,155 @@
+"""Classify pictures on Ray: the answers of the engine `local`, whatever the number of workers and whatever dies meanwhile.
+
+The names are cut into chunks, and Ray Data hands them to workers that each load the weights once. A chunk is a whole
+number of batches of consecutive pictures, so that every batch holds the very pictures that it holds on one machine:
+then no backend can give other bits. Ray starts a worker that died again, elsewhere if its node died, and repeats its
+chunks. Answers that come before their turn wait in files, so that the memory of the driver does not grow with them.
+"""
+
+import json
+import math
+import os
+import socket
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from stages import resnet50
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.files import SUMS
+from stages.common.params import Inference, Runtime
+from stages.images import decode
+from stages.infer import cluster
+from stages.infer.classifier import Answer, Classifier
+
+CHUNK = 256  # pictures at most, unless a batch has more: some seconds of work, against some milliseconds of Ray's
+AHEAD = 2  # chunks that a worker is given at once, so that it need not wait for the next
+
+
+def answers(
+    folder: Path | str, names: list[str], weights: Path, inference: Inference, batch_size: int, settings: Runtime
+) -> Iterator[Answer]:
+    """Yield the answer of each picture in the order of the names; `inference.workers` processes compute them.
+
+    Each of them takes `settings.threads` CPUs, and a GPU if the device is one.
+
+    Raises:
+        UserError: see `cluster.connected`; the weights are damaged; a node does not have the pictures; Ray gave up.
+    """
+    batches = math.ceil(len(names) / batch_size)
+    # Four chunks for each worker, so that none waits long for the last.
+    size = batch_size * max(1, min(CHUNK // batch_size, batches // (4 * inference.workers)))
+    count = math.ceil(len(names) / size)
+    with tempfile.TemporaryDirectory() as parts, cluster.connected(inference.workers, settings.threads) as ray:
+        files = {name: (weights / name).read_bytes() for name in _needed(weights)}
+        where = folder if decode.is_url(folder) else os.path.abspath(folder)
+        arguments = (where, ray.put(files), inference, batch_size, settings)
+        arriving = _compute(ray, _chunks(names, size), arguments, inference.workers, settings)
+        for number, chunk in enumerate(_in_order(arriving, count, Path(parts))):
+            answers = [Answer(*answer) for answer in json.loads(chunk)]
+            if len(answers) != len(names[number * size : (number + 1) * size]):
+                raise RuntimeError(f"chunk {number} has {len(answers)} answers")
+            yield from answers
+
+
+def _needed(weights: Path) -> list[str]:
+    return [
+        name for name in (resnet50.WEIGHTS, resnet50.CLASS_INDEX, SUMS) if name != SUMS or (weights / name).exists()
+    ]
+
+
+def _chunks(names: list[str], size: int) -> Iterator[dict]:
+    """Rows for Ray: a chunk's number, and the bytes of its names, which need not be text."""
+    for number, start in enumerate(range(0, len(names), size)):
+        yield {"chunk": number, "names": [os.fsencode(name) for name in names[start : start + size]]}
+
+
+def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settings: Runtime) -> Iterator[dict]:
+    """Yield the rows that the workers make of the chunks, in the order in which they are ready."""
+    import logging
+
+    import pyarrow as pa
+    from ray import data
+
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)
+    context = data.DataContext.get_current()
+    context.enable_progress_bars = context.print_on_execution_start = False
+    blocks = [pa.table({key: [value] for key, value in chunk.items()}) for chunk in chunks]
+    try:
+        computed = data.from_arrow(blocks).map_batches(
+            Worker,
+            fn_constructor_args=arguments,
+            batch_size=None,  # one block, which is one chunk
+            batch_format="pyarrow",
+            compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=AHEAD),
+            num_cpus=settings.threads,
+            num_gpus=1 if settings.device == "gpu" else 0,
+        )
+        for row in computed.iter_rows():
+            if row["error"]:
+                raise UserError(row["error"])
+            yield row
+    except ray.exceptions.RayError as error:
+        reason = [line for line in str(error).splitlines() if line.strip()][-1]
+        raise UserError(f"inference.engine: Ray gave up: {type(error).__name__}: {reason}") from None
+
+
+def _in_order(arriving: Iterator[dict], count: int, parts: Path) -> Iterator[str]:
+    """Yield the answers of the chunks 0 to count - 1; each must arrive, once."""
+    for number in range(count):
+        part = parts / str(number)
+        while not part.exists():
+            row = next(arriving, None)
+            if row is None:
+                raise RuntimeError(f"chunk {number} did not arrive")
+            early = parts / str(row["chunk"])
+            if row["chunk"] < number or early.exists():
+                raise RuntimeError(f"chunk {row['chunk']} arrived twice")
+            early.write_text(row["answers"], encoding="utf-8")
+        yield part.read_text(encoding="utf-8")
+        part.unlink()
+    if next(arriving, None) is not None:
+        raise RuntimeError("more chunks arrived than there are")
+
+
+class Worker:
+    """What Ray runs in a process of its own, on any node: it answers chunks with a network that it loads once."""
+
+    def __init__(self, folder: Path | str, weights, inference: Inference, batch_size: int, settings: Runtime):
+        """Note what to do; `weights` is Ray's reference to the files of the weights' folder, by name."""
+        self.folder, self.weights = folder, weights
+        self.arguments = inference, batch_size, settings
+        self.classifier = None
+
+    def __call__(self, table):
+        """A table with one chunk -> a table with its number, its answers as JSON, and the message of an error."""
+        import pyarrow as pa
+
+        row = table.to_pylist()[0]
+        answers, error = "", ""
+        try:
+            # Here and not in __init__, whose errors Ray reports as the death of the process, with a traceback.
+            self.classifier = self.classifier or self._load()
+            paths = (decode.picture_path(self.folder, os.fsdecode(name)) for name in row["names"])
+            answers = json.dumps(list(self.classifier.answers(paths)))
+        except UserError as caught:
+            error = str(caught)
+        except FileNotFoundError as caught:
+            error = (
+                f"{caught.filename}: no such file on the node {socket.gethostname()}; every node needs the folder at the "
+                "same path, on a shared disk for example, or give inference.images a URL"
+            )
+        except OSError as caught:
+            error = f"on the node {socket.gethostname()}: {cli.explain_os_error(caught)}"
+        except MemoryError:
+            error = f"out of memory on the node {socket.gethostname()}; lower batch_size or workers in params.yaml"
+        return pa.table({"chunk": [row["chunk"]], "answers": [answers], "error": [error]})
+
+    def _load(self) -> Classifier:
+        import ray
+
+        with tempfile.TemporaryDirectory() as name:
+            for file, content in ray.get(self.weights).items():
+                Path(name, file).write_bytes(content)
+            return Classifier(Path(name), *self.arguments)

@@ -1,0 +1,123 @@
+"""Draw the pictures in metrics/plots from the test images, the histories and the predictions.
+
+digit_pixels.png          the first test image with every pixel's value written on it
+learning_curves.png       loss and accuracy of every version, epoch by epoch
+confusion_<version>.png   how often each digit was taken for which
+mistakes_<version>.png    the test images that the version got wrong with the highest probability
+resnet50_top_k.png        ResNet50's pictures, each with its most probable classes
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from stages.common import cli
+from stages.common.files import atomic_folder
+from stages.common.params import load_params
+from stages.outputs import (
+    Picture,
+    Predictions,
+    confident_mistakes,
+    confusion,
+    read_history,
+    read_pictures,
+    read_predictions,
+    read_test_set,
+    read_top_k,
+)
+from stages.plots import charts
+from stages.styles import version_styles
+
+MOST_MISTAKES = 12  # shown for one version
+MOST_PICTURES = 12  # of ResNet50
+
+
+def plots(
+    prepared: Path | str,
+    history: Path | str,
+    predictions: Path | str,
+    resnet50: Path | str,
+    images: Path | str,
+    out: Path | str,
+    epochs: Mapping[str, int],
+) -> None:
+    """Draw every picture into the folder `out`, which is replaced as a whole.
+
+    `epochs` has the versions to draw, in order, and the most epochs that each may train. Raises UserError, before
+    anything is written, for a file that is missing or malformed.
+    """
+    test_images, labels = read_test_set(prepared)
+    histories = {version: read_history(Path(history, f"{version}.csv")) for version in epochs}
+    answers = {version: read_predictions(Path(predictions, f"{version}.csv"), labels) for version in epochs}
+    entries = read_top_k(resnet50)
+    pictures = read_pictures(entries, images, MOST_PICTURES)
+    styles = version_styles(list(epochs))
+
+    def drawn() -> Iterator[tuple[str, charts.Figure]]:
+        yield "digit_pixels", charts.draw_digit(test_images[0], labels[0])
+        yield "learning_curves", charts.draw_learning_curves(histories, epochs)
+        for version, answer in answers.items():
+            counts = confusion(answer.actual, answer.predicted)
+            yield f"confusion_{version}", charts.draw_confusion(version, counts, styles[version]["color"])
+            yield f"mistakes_{version}", draw_mistakes(version, test_images, answer)
+        yield "resnet50_top_k", draw_top_k(entries, pictures)
+
+    total = 3 + 2 * len(epochs)
+    with charts.style(), atomic_folder(out) as folder:
+        for name, figure in cli.progress(iterable=drawn(), total=total, unit="picture"):
+            charts.save_png(figure, folder / f"{name}.png")
+    cli.log(f"{out}: {total} pictures")
+
+
+def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> charts.Figure:
+    """The test images, float32 (n, rows, columns), that this version got wrong with the highest probability."""
+    wrong = confident_mistakes(answer)
+    shown = wrong[:MOST_MISTAKES]
+    captions = [
+        (
+            f"actual {answer.actual[row]}, predicted {answer.predicted[row]}\n{100 * answer.probability[row]:.2f} %",
+            f"test image {row}",
+        )
+        for row in shown
+    ]
+    title = f"{version}: the {len(shown)} most confident of {len(wrong):,} mistakes"
+    return charts.draw_mistakes(title, images[shown], captions)
+
+
+def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.Figure:
+    """ResNet50's first pictures with their classes; the entries with an "error" are counted in the title alone."""
+    drawn = [
+        (
+            picture.entry["image"],
+            picture.pixels,
+            [(guess["label"], guess["probability"]) for guess in picture.entry["predictions"]],
+        )
+        for picture in pictures
+    ]
+    usable = sum("predictions" in entry for entry in entries)
+    title = f"ResNet50: the most probable classes of {usable} pictures"
+    if len(pictures) < usable:
+        title += f", the first {len(pictures)} shown"
+    if usable < len(entries):
+        title += f" ({len(entries) - usable} more cannot be read)"
+    return charts.draw_top_k(title, drawn)
+
+
+def main() -> None:
+    """Command line."""
+    parser = cli.parser(__doc__)
+    parser.add_argument("--prepared", required=True, help="folder of the prepared arrays")
+    parser.add_argument("--history", required=True, help="folder of the histories, <version>.csv")
+    parser.add_argument("--predictions", required=True, help="folder of the predictions, <version>.csv")
+    parser.add_argument("--resnet50", required=True, help="ResNet50's predictions, a JSON file")
+    parser.add_argument("--images", required=True, help="folder or URL of ResNet50's pictures")
+    parser.add_argument("--out", required=True, help="folder to write, replaced as a whole")
+    args = parser.parse_args()
+    params = load_params(args.params)
+    epochs = {version: model.epochs for version, model in params.models.items()}
+    plots(args.prepared, args.history, args.predictions, args.resnet50, args.images, args.out, epochs)
+
+
+if __name__ == "__main__":
+    cli.run(main)

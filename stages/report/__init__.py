@@ -1,0 +1,1 @@
+"""Put all results on one page."""

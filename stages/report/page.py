@@ -1,0 +1,367 @@
+"""Write metrics/report/index.html: one self-contained page with all results, for people to look at.
+
+It has its pictures and styles inside, asks nothing of the network, and shows only what the declared inputs say. The
+page itself is stages/report/templates/report.html; this module gathers what the template shows.
+"""
+
+import argparse
+import base64
+import hashlib
+import io
+import json
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+from PIL import Image
+
+from stages import mnist, outputs, resnet50
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.files import atomic_folder, sha256, write_bytes
+from stages.common.params import Model, Params, load_params
+from stages.common.yaml_files import load_yaml
+from stages.download.fetch import load_assets
+from stages.images.decode import picture_name
+from stages.report import drawing, resnet50_summary
+from stages.report.tutorial import TUTORIAL
+from stages.styles import VERSION_COLOURS, VERSION_MARKERS
+
+TEMPLATES = Path(__file__).parent / "templates"
+MOST_MISTAKES = 12  # shown for one version
+MOST_PICTURES = 24  # of ResNet50
+MOST_GUESSES = 5  # for one picture
+MOST_FILTERS = 64
+RESPONSES = 6  # filters whose response to a digit is shown
+POSITIVE, NEGATIVE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)  # Okabe and Ito's blue and vermilion, for signed numbers
+
+
+# Reading
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object; a UserError names a file that is missing or something else."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`, which makes it") from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro`") from None
+    return value
+
+
+def read_pipeline(path: Path, images: str) -> dict[str, dict]:
+    """The stages of a dvc.yaml by name, each with what it reads (data), its code files, params and what it writes."""
+    stages = {}
+    for name, entry in load_yaml(path, max_bytes=1_000_000)["stages"].items():
+        one = entry.get("do", entry)
+        listed = {
+            key: [_path(item, images) for item in one.get(key, [])] for key in ("deps", "outs", "metrics", "plots")
+        }
+        code = [dep for dep in listed["deps"] if dep.startswith(("stages/", "requirements"))]
+        stages[f"{name}@<version>" if one is not entry else name] = {
+            "description": _path(one.get("desc", ""), images),
+            "reads": [dep for dep in listed["deps"] if dep not in code],
+            "code": code,
+            "params": [_path(item, images) for item in one.get("params", [])],
+            "writes": sorted(listed["outs"] + listed["metrics"] + listed["plots"]),
+        }
+    return stages
+
+
+def _path(item: str | dict, images: str) -> str:
+    text = item if isinstance(item, str) else next(iter(item))
+    return text.replace("${inference.images}", images).replace("${key}", "<version>")
+
+
+# Pictures inside the page
+
+
+def data_uri(pixels: np.ndarray, kind: str = "PNG") -> str:
+    """A picture, uint8 (height, width) or (height, width, 3), as the text of an `img` element's `src`."""
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, kind, optimize=True, **({"quality": 85} if kind == "JPEG" else {}))
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
+
+
+def grey(image: np.ndarray) -> np.ndarray:
+    """A digit, float32 (rows, columns) in [0, 1], as uint8."""
+    return np.rint(np.asarray(image) * 255).astype(np.uint8)
+
+
+def signed(values: np.ndarray) -> np.ndarray:
+    """Numbers of both signs as colours, uint8 (..., 3): white is 0, full blue and orange the largest magnitude."""
+    share = values / (np.abs(values).max(initial=0) or 1)
+    ends = np.where(share[..., None] > 0, POSITIVE, NEGATIVE)
+    return np.rint(255 + np.abs(share[..., None]) * (ends - 255)).astype(np.uint8)
+
+
+def respond(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
+    """The sums of products of a kernel (rows, columns) with each part of an image that it fits on, float64."""
+    height, width = (size - part + 1 for size, part in zip(image.shape, kernel.shape, strict=True))
+    shifted = (float(k) * np.float64(image[i : i + height, j : j + width]) for (i, j), k in np.ndenumerate(kernel))
+    return sum(shifted, np.zeros((height, width)))
+
+
+def sheet(kernels: np.ndarray, columns: int = 8) -> np.ndarray:
+    """Kernels (n, rows, columns) side by side, one white pixel apart, each in its own range; uint8 (..., 3)."""
+    n, height, width = kernels.shape
+    made = np.full((math.ceil(n / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
+    for place, kernel in enumerate(kernels):
+        row, column = divmod(place, columns)
+        made[row * (height + 1) :, column * (width + 1) :][:height, :width] = signed(kernel)
+    return made
+
+
+# Gathering
+
+
+def look(place: int) -> dict:
+    """Colour and marker of the version at this place in params.yaml."""
+    return {"colour": place % len(VERSION_COLOURS), "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)]}
+
+
+def gather_version(args: argparse.Namespace, name: str, place: int, model: Model, images: np.ndarray, labels) -> dict:
+    """All that the page shows of one version."""
+    card = read_json(args.cards / f"{name}.json")
+    history = outputs.read_history(args.history / f"{name}.csv")
+    answers = outputs.read_predictions(args.predictions / f"{name}.csv", labels)
+    spread = args.replicates / f"{name}.json"
+    wrong = outputs.confident_mistakes(answers)
+    counts = outputs.confusion(answers.actual, answers.predicted)
+    held_out = mnist.COUNTS["train"] - math.floor(mnist.COUNTS["train"] * (1.0 - model.validation_split))
+    validated = not np.isnan(history[:, 3]).all()
+    return {
+        "name": name,
+        "look": look(place),
+        "model": model,
+        "accuracy": card["accuracy"],
+        "loss": card["loss"],
+        "layers": layer_rows(name, card["layers"], model),
+        "parameters": sum(layer["parameters"] for layer in card["layers"]),
+        "trained": sum(layer["trained"] for layer in card["layers"]),
+        "trained_on": mnist.COUNTS["train"] - held_out,
+        "held_out": held_out,
+        "history": history.tolist(),
+        "epochs": len(history),
+        "best": 1 + int(np.nanargmin(history[:, 3])) if validated else None,
+        "stopped": len(history) if len(history) < model.epochs else None,
+        "classes": outputs.read_classes(args.classes / f"{name}.csv"),
+        "confusion": counts.tolist(),
+        "confused": most_confused(counts),
+        "wrong": len(wrong),
+        "sure_and_wrong": int(np.sum(answers.probability[wrong] > 0.9)),
+        "confidence": float(answers.probability.mean()),
+        "mistakes": [
+            {
+                "row": int(row),
+                "src": data_uri(grey(images[row])),
+                "actual": int(answers.actual[row]),
+                "predicted": int(answers.predicted[row]),
+                "probability": float(answers.probability[row]),
+            }
+            for row in wrong[:MOST_MISTAKES]
+        ],
+        "filters": filters(np.array(card.get("kernels", [])), images[0]),
+        "tutorial": TUTORIAL.get(name),
+        "spread": read_json(spread) if spread.exists() else None,
+    }
+
+
+def layer_rows(version: str, layers: Sequence[dict], model: Model) -> list[dict]:
+    """A card's layers, each with the arguments that params.yaml gives it."""
+    if len(layers) != len(model.layers):
+        raise UserError(f"the card of {version} has other layers than params.yaml; run `dvc repro`")
+    return [row | {"arguments": layer.arguments} for row, layer in zip(layers, model.layers, strict=True)]
+
+
+def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
+    """(actual, predicted, how often) of the most frequent mistake; None if there is none."""
+    off = counts - np.diag(np.diag(counts))
+    actual, predicted = divmod(int(off.argmax()), len(off))
+    return (actual, predicted, int(off.max())) if off.any() else None
+
+
+def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
+    """The first convolution's kernels (n, rows, columns) as pictures, and what some do to a digit.
+
+    None if n is 0, or if they are larger than the digit.
+    """
+    if not kernels.size or max(kernels.shape[1:]) > min(digit.shape):
+        return None
+    answers = [respond(digit, kernel) for kernel in kernels]
+    strongest = sorted(np.argsort([-np.maximum(answer, 0).sum() for answer in answers], kind="stable")[:RESPONSES])
+    upright = np.zeros(kernels.shape[1:])
+    upright[:, upright.shape[1] // 2] = 1
+    level = np.zeros(kernels.shape[1:])
+    level[level.shape[0] // 2] = 1
+    shown = [("vertical line", upright), ("horizontal line", level)]
+    shown += [(f"filter {place + 1}", kernels[place]) for place in strongest]
+    return {
+        "count": len(kernels),
+        "shown": min(len(kernels), MOST_FILTERS),
+        "size": f"{kernels.shape[1]} × {kernels.shape[2]}",
+        "sheet": data_uri(sheet(kernels[:MOST_FILTERS])),
+        "responses": [
+            {"name": name, "kernel": data_uri(signed(kernel)), "src": data_uri(signed(respond(digit, kernel)))}
+            for name, kernel in shown
+        ],
+    }
+
+
+def gather_pictures(args: argparse.Namespace, pictures: Iterable[outputs.Picture]) -> list[dict]:
+    """ResNet50's pictures with their guesses, and who made them where the sample labels say so."""
+    known = {label["sha256"]: label for label in read_json(args.labels).values()}
+    return [
+        {
+            "name": picture.entry["image"],
+            "src": data_uri(picture.pixels, "JPEG"),
+            "width": picture.pixels.shape[1],
+            "height": picture.pixels.shape[0],
+            "guesses": picture.entry["predictions"][:MOST_GUESSES],
+            "label": known.get(picture.sha256),
+        }
+        for picture in pictures
+    ]
+
+
+def curves(versions: Iterable[dict], column: int, log: bool = False, scale: float = 1) -> dict:
+    """Training and validation figures over epochs: columns `column` and `column + 2` of the histories."""
+    lines = []
+    for version in versions:
+        history = np.array(version["history"]) * ([1, scale, scale, scale, scale])
+        common = {"look": version["look"], "best": version["best"], "stopped": version["stopped"]}
+        measured = not np.isnan(history[:, column + 2]).all()
+        lines.append({"look": version["look"], "kind": "training", "values": history[:, column].tolist()})
+        if measured:
+            lines.append(common | {"kind": "validation", "values": history[:, column + 2].tolist()})
+        else:
+            lines[-1]["stopped"] = version["stopped"]
+    return drawing.line_chart(lines, log)
+
+
+def spread_chart(versions: Sequence[dict]) -> dict | None:
+    """A row of dots, one a seed, for each version that was trained with several seeds."""
+    run = [version for version in versions if version["spread"]]
+    rows = [
+        (version["name"], [(version["look"], value * 100) for value in version["spread"]["accuracy"]["values"]])
+        for version in run
+    ]
+    chart = drawing.dot_chart(rows, gap=46, left=WIDE) if rows else None
+    for row, version in zip(chart["rows"] if chart else (), run, strict=True):
+        row["mean"] = chart["x"](version["spread"]["accuracy"]["mean"] * 100)
+    return chart
+
+
+WIDE, NARROW = 130, 58  # of the texts beside the rows of a chart of dots
+
+
+def f1_chart(versions: Sequence[dict]) -> dict:
+    """A row for each digit, in it a dot for each version's F1."""
+    rows = defaultdict(list)
+    for version in versions:
+        for digit, _, _, f1, _ in version["classes"]:
+            rows[f"{digit:g}"].append((version["look"], f1 * 100))
+    return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
+
+
+def input_files(args: argparse.Namespace, params: Params, pictures: Iterable[outputs.Picture]) -> list[dict]:
+    """Every file that the page was made from, with its size and hash."""
+    per_version = [(args.history, "csv"), (args.predictions, "csv"), (args.classes, "csv"), (args.cards, "json")]
+    paths = [folder / f"{name}.{ending}" for folder, ending in per_version for name in params.models]
+    paths += [path for name in params.models if (path := args.replicates / f"{name}.json").exists()]
+    paths += [args.resnet50, args.guesses, args.labels, args.weights / resnet50.WEIGHTS, args.assets, args.pipeline]
+    paths += [args.prepared / "test_images.npy", args.prepared / "test_labels.npy"]
+    files = {str(path): (path.stat().st_size, sha256(path)) for path in paths}
+    files |= {picture.path: (picture.size, picture.sha256) for picture in pictures}
+    return [
+        {"path": picture_name(path), "size": files[path][0], "sha256": files[path][1]}
+        for path in sorted(files, key=lambda path: path.split("/"))
+    ]
+
+
+def gather(args: argparse.Namespace) -> dict:
+    """All that the template shows."""
+    params = load_params(args.params)
+    images, labels = outputs.read_test_set(args.prepared)
+    versions = [
+        gather_version(args, name, place, model, images, labels)
+        for place, (name, model) in enumerate(params.models.items())
+    ]
+    entries = outputs.read_top_k(args.guesses)
+    pictures = outputs.read_pictures(entries, args.images, MOST_PICTURES)
+    stages = read_pipeline(args.pipeline, params.inference.images)
+    return {
+        "params": params,
+        "versions": versions,
+        "test_pictures": len(labels),
+        "digit": {"pixels": np.round(np.asarray(images[0], float), 2).tolist(), "label": int(labels[0])},
+        "stages": stages,
+        "graph": drawing.graph(stages),
+        "loss_chart": curves(versions, 1, log=True),
+        "accuracy_chart": curves(versions, 2, scale=100),
+        "f1_chart": f1_chart(versions),
+        "spread_chart": spread_chart(versions),
+        "resnet50": read_json(args.resnet50),
+        "pictures": gather_pictures(args, pictures),
+        "usable": sum("predictions" in entry for entry in entries),
+        "errors": [entry for entry in entries if "error" in entry],
+        "resnet50_layers": resnet50_summary.summary(args.weights / resnet50.WEIGHTS),
+        "assets": load_assets(args.assets),
+        "files": input_files(args, params, pictures),
+    }
+
+
+# The page
+
+
+def render(context: dict, base: dict | None = None) -> str:
+    """The page as HTML. `base` has the figures and charts of another revision, see tools/compare/report.py."""
+    environment = Environment(
+        loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
+        lstrip_blocks=True, keep_trailing_newline=True,
+    )  # fmt: skip
+    environment.filters |= {"percent": lambda share, digits=2: f"{100 * share:.{digits}f}%", "count": "{:,}".format}
+    style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    # The browser runs this one script and nothing else, whatever a file's name or a label holds.
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
+    return environment.get_template("report.html").render(
+        context, base=base, style=style, script=script, digest=digest, colours=VERSION_COLOURS
+    )
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line; every path is required."""
+    made = cli.parser(__doc__)
+    for name, text in {
+        "pipeline": "dvc.yaml, by a name under which it can be a dependency",
+        "assets": "assets.yaml",
+        "prepared": "folder of the prepared arrays",
+        "history": "folder of the histories, <version>.csv",
+        "predictions": "folder of the predictions, <version>.csv",
+        "classes": "folder of the scores of each digit, <version>.csv",
+        "cards": "folder of the models' cards, <version>.json",
+        "replicates": "folder of the results with several seeds, <version>.json, where there are any",
+        "resnet50": "ResNet50's metrics, a JSON file",
+        "guesses": "ResNet50's predictions, a JSON file",
+        "labels": "the sample pictures' labels, a JSON file",
+        "images": "folder or URL of ResNet50's pictures",
+        "weights": "folder of ResNet50's weights",
+        "out": "folder to write, replaced as a whole",
+    }.items():
+        made.add_argument(f"--{name}", type=str if name == "images" else Path, required=True, help=text)
+    return made
+
+
+def main() -> None:
+    """Command line."""
+    args = parser().parse_args()
+    page = render(gather(args)).encode()
+    with atomic_folder(args.out) as folder:
+        write_bytes(folder / "index.html", page)
+    cli.log(f"{args.out / 'index.html'}: {len(page) / 1e6:.2f} MB")

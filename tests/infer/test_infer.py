@@ -1,0 +1,262 @@
+"""The infer stage on the real pictures and the real weights."""
+
+import json
+import shutil
+import tracemalloc
+from functools import cache
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from PIL import ExifTags, Image
+
+from stages import resnet50
+from stages.common.cli import UserError
+from stages.common.params import Inference, Runtime
+from stages.images import decode
+from stages.infer import classifier
+from stages.infer.__main__ import classify_folder, infer
+from tests.conftest import ROOT
+
+# Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
+KNOWN = {
+    "chelsea.png": ("n02123159", "tiger_cat", 51.9),
+    "china.jpg": ("n03028079", "church", 26.2),
+    "coffee.png": ("n07920052", "espresso", 99.6),
+    "grace_hopper.jpg": ("n03763968", "military_uniform", 93.0),
+    "motorcycle_left.png": ("n03785016", "moped", 73.5),
+}
+
+SMALL = Inference(images="any", top_k=3, batch_size=3)
+SETTINGS = Runtime(seed=0, threads=2)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled_once():
+    """Load and compile ResNet50 once for each batch size."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(classifier, "compile_classify", cache(classifier.compile_classify))
+        yield
+
+
+@pytest.fixture(scope="module")
+def folder(samples, tmp_path_factory):
+    """The seven pictures and a file that is none."""
+    made = tmp_path_factory.mktemp("pictures")
+    for path in samples.iterdir():
+        shutil.copy(path, made)
+    (made / "notes.jpg").write_text("no picture")
+    return made
+
+
+@pytest.fixture(scope="module")
+def results(downloaded, resnet50_folder, folder, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    labels = downloaded / "data/sample_labels.json"
+    infer(folder, resnet50_folder, labels, out / "m.json", out / "p.json", SMALL, SETTINGS)
+    return json.loads((out / "m.json").read_text()), json.loads((out / "p.json").read_text())
+
+
+def test_the_pictures_get_the_known_classes(results):
+    entries = {entry["image"]: entry for entry in results[1]}
+    assert list(entries) == sorted(entries)
+    for image, (class_id, label, percent) in KNOWN.items():
+        best, *others = entries[image]["predictions"]
+        assert (best["class_id"], best["label"]) == (class_id, label)
+        assert 100 * best["probability"] == pytest.approx(percent, abs=0.1)
+        assert len(others) == 2
+        assert others == sorted(others, key=lambda guess: -guess["probability"])
+
+
+def test_a_file_that_is_no_picture_is_an_error_entry_and_the_rest_go_on(results):
+    metrics, entries = results
+    (damaged,) = (entry for entry in entries if "error" in entry)
+    assert damaged["image"] == "notes.jpg"
+    assert "predictions" not in damaged
+    assert metrics == {"images": 8, "errors": 1, "labelled": 7, "top1_accuracy": 0.714286, "top3_accuracy": 0.857143}
+
+
+def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
+    """The same weights with tf.image's resizing and Keras' preprocessing, without any code of this project."""
+    model = keras.applications.ResNet50(weights=None)
+    model.load_weights(resnet50_folder / resnet50.WEIGHTS)
+    assert model.count_params() == 25_636_712
+    assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 25_583_592
+    paths = [folder / name for name in KNOWN]
+    images = [decode.read_picture(path) for path in paths]
+    resized = [tf.image.resize_with_pad(image, 224, 224, antialias=True) for image in images]
+    direct = model(keras.applications.resnet.preprocess_input(np.stack(resized))).numpy()
+    ours = classifier.compile_classify(resnet50_folder, "openvino", 8, SETTINGS)(
+        [decode.resize_with_pad(i) for i in images]
+    )
+    np.testing.assert_allclose(ours, direct, atol=1e-4)
+
+
+def test_a_folder_without_pictures_is_an_error(resnet50_folder, downloaded, tmp_path):
+    (tmp_path / "empty").mkdir()
+    labels = downloaded / "data/sample_labels.json"
+    with pytest.raises(UserError, match="inference.images"):
+        infer(tmp_path / "empty", resnet50_folder, labels, tmp_path / "m", tmp_path / "p", SMALL, 2)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty"]
+
+
+def test_damaged_weights_are_named(resnet50_folder, tmp_path):
+    data = (resnet50_folder / resnet50.WEIGHTS).read_bytes()
+    (tmp_path / resnet50.WEIGHTS).write_bytes(data[: len(data) // 2])
+    with pytest.raises(UserError, match=resnet50.WEIGHTS):
+        classifier.compile_classify(tmp_path, "openvino", 3, SETTINGS)
+
+
+@pytest.fixture
+def classify(downloaded, resnet50_folder, tmp_path):
+    """Run the stage's work on a folder: (bytes of the predictions, metrics)."""
+
+    def run(folder, settings=SETTINGS, **changes):
+        paths = tmp_path / "out/metrics.json", tmp_path / "out/predictions.json"
+        inference = SMALL.model_copy(update=changes)
+        infer(folder, resnet50_folder, downloaded / "data/sample_labels.json", *paths, inference, settings)
+        return paths[1].read_bytes(), json.loads(paths[0].read_text())
+
+    return run
+
+
+@pytest.mark.parametrize("batch_size", [1, 32])
+def test_the_batch_size_changes_nothing(classify, samples, batch_size):
+    assert classify(samples, batch_size=batch_size) == classify(samples)
+
+
+def test_keras_gives_the_same_to_the_last_digit(classify, samples):
+    """The fourth decimal of a probability may turn where the backends round on different sides of a half."""
+    (data, metrics), (other, other_metrics) = classify(samples), classify(samples, backend="keras")
+    assert metrics == other_metrics
+    for entry, other_entry in zip(json.loads(data), json.loads(other), strict=True):
+        assert entry["image"] == other_entry["image"]
+        for guess, other_guess in zip(entry["predictions"], other_entry["predictions"], strict=True):
+            assert other_guess == guess | {"probability": pytest.approx(guess["probability"], abs=1.01e-4)}
+
+
+def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
+    classify, samples, stage, downloaded, resnet50_folder, tmp_path
+):
+    predictions, metrics = classify(samples)
+    for threads in (1, 5):
+        assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == (predictions, metrics)
+    params = tmp_path / "params.yaml"
+    versions = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
+    params.write_text(f"{versions}\ninference: {{images: any, top_k: 3, batch_size: 3}}\n")
+    labels, out = downloaded / "data/sample_labels.json", [tmp_path / "m.json", tmp_path / "p.json"]
+    done = stage("infer", "--params", params, "--images", samples, "--weights", resnet50_folder, "--labels", labels,
+                 "--metrics", out[0], "--predictions", out[1])  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (out[1].read_bytes(), json.loads(out[0].read_text())) == (predictions, metrics)
+
+
+def test_the_file_of_predictions_has_the_promised_form(classify, samples):
+    data, _ = classify(samples)
+    entries = json.loads(data)
+    assert data.decode() == json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
+    assert [entry["image"] for entry in entries] == sorted(path.name for path in samples.iterdir())
+    for entry in entries:
+        assert list(entry) == ["image", "predictions"]
+        assert [list(guess) for guess in entry["predictions"]] == [["class_id", "label", "probability"]] * 3
+        assert all(round(guess["probability"], 4) == guess["probability"] for guess in entry["predictions"])
+
+
+def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, samples):
+    usual, metrics = classify(samples)
+    for top_k in (1, 1000):
+        data, same_metrics = classify(samples, top_k=top_k)
+        assert same_metrics == metrics  # among them the share of the first three
+        for entry, other in zip(json.loads(data), json.loads(usual), strict=True):
+            guesses = entry["predictions"]
+            assert len(guesses) == len({guess["class_id"] for guess in guesses}) == top_k
+            assert guesses[: min(top_k, 3)] == other["predictions"][:top_k]
+            if top_k == 1000:
+                assert sum(guess["probability"] for guess in guesses) == pytest.approx(1, abs=0.01)
+
+
+def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(samples / "chelsea.png", folder / "renamed")  # tiger cat: right at once
+    shutil.copy(samples / "china.jpg", folder / "below/b.jpg")  # stupa is its second guess
+    shutil.copy(samples / "rocket.jpg", folder / "c.jpg")  # wrong
+    Image.open(samples / "coffee.png").save(folder / "motorcycle_left.png", compress_level=1)  # other bytes: no label
+    (folder / "flower.jpg").write_bytes((samples / "flower.jpg").read_bytes()[:9000])
+    data, metrics = classify(folder)
+    assert [entry["image"] for entry in json.loads(data)] == [
+        "below/b.jpg", "c.jpg", "flower.jpg", "motorcycle_left.png", "renamed"
+    ]  # fmt: skip
+    assert metrics == {"images": 5, "errors": 1, "labelled": 3, "top1_accuracy": 0.333333, "top3_accuracy": 0.666667}
+    assert "warning: 'motorcycle_left.png': not the bytes of the labelled picture" in capsys.readouterr().err
+
+
+def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(classify, samples, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    coffee = Image.open(samples / "coffee.png").convert("RGB")
+    turned = Image.Exif()
+    turned[ExifTags.Base.Orientation] = 6
+    coffee.save(folder / "plain.jpg", quality=95)
+    coffee.save(folder / "progressive.jpg", quality=95, progressive=True)
+    coffee.convert("CMYK").save(folder / "cmyk.jpg", quality=95)
+    coffee.transpose(Image.Transpose.ROTATE_90).save(folder / "turned.jpg", quality=95, exif=turned)
+    coffee.convert("L").save(folder / "grey.png")
+    Image.fromarray(np.asarray(coffee.convert("L")).astype(np.uint16) * 257).save(folder / "grey 16 bits.png")
+    coffee.quantize(256).save(folder / "palette.png")
+    coffee.convert("RGBA").save(folder / "alpha.png")
+    for suffix in ("webp", "gif", "bmp", "tiff"):
+        coffee.save(folder / f"picture.{suffix}")
+    shutil.copy(samples / "coffee.png", folder / "wrong extension.jpg")
+    good = {path.name for path in folder.iterdir()}
+    (folder / "cut.png").write_bytes((samples / "coffee.png").read_bytes()[:-5000])
+    (folder / "empty.jpg").touch()
+    (folder / "page.jpg").write_text("<html>404</html>")
+    (folder / 'a "name"\nin two lines \u00e9').write_text("text")
+    (folder / "link.png").symlink_to(samples / "coffee.png")
+    bad = {path.name for path in folder.iterdir()} - good
+    data, metrics = classify(folder)
+    entries = {entry["image"]: entry for entry in json.loads(data)}
+    assert entries.keys() == good | bad
+    for name in good:
+        assert entries[name]["predictions"][0]["label"] == "espresso", name
+    for name in bad:
+        assert list(entries[name]) == ["image", "error"]
+        assert isinstance(entries[name]["error"], str)
+    lines = capsys.readouterr().err.splitlines()
+    assert sorted(lines) == sorted(f"warning: {name!r}: {entries[name]['error']}" for name in bad)
+    assert metrics == {"images": 18, "errors": 5, "labelled": 1, "top1_accuracy": 1.0, "top3_accuracy": 1.0}
+
+
+def test_a_folder_without_a_single_readable_or_labelled_picture_has_no_shares(classify, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in "abcd":
+        (folder / name).write_text("text")
+    data, metrics = classify(folder)
+    assert [list(entry) for entry in json.loads(data)] == [["image", "error"]] * 4
+    assert metrics == {"images": 4, "errors": 4, "labelled": 0, "top1_accuracy": None, "top3_accuracy": None}
+
+
+def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_path):
+    for number in range(36):
+        Image.new("RGB", (64, 64), (7 * number, 0, 0)).save(tmp_path / f"{number}.png")
+    one = 224 * 224 * 3 * 4  # bytes of a picture made ready
+    classifier.compile_classify(resnet50_folder, "openvino", 3, SETTINGS)([np.zeros((224, 224, 3), np.float32)])
+    tracemalloc.start()
+    try:
+        assert len(list(classify_folder(tmp_path, resnet50_folder, SMALL, SETTINGS))) == 36
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 16 * one  # two batches of three, their copy, and what the resizing takes
+
+
+def test_damaged_labels_are_named(resnet50_folder, samples, tmp_path):
+    labels = tmp_path / "labels.json"
+    for text in ("<html>", "[]", "[" * 100_000, '{"a.png": {"sha256": "0"}}', '{"a.png": 1}'):
+        labels.write_text(text)
+        with pytest.raises(UserError, match=r"labels\.json: not a file of labels: .*; delete it and run `dvc repro`"):
+            infer(samples, resnet50_folder, labels, tmp_path / "m", tmp_path / "p", SMALL, 2)
+    assert list(tmp_path.iterdir()) == [labels]

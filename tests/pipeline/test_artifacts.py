@@ -1,0 +1,56 @@
+"""A trained version fetched by name from another repository, and the README's lines that use it."""
+
+import csv
+
+import numpy as np
+import pytest
+from PIL import Image
+from ruamel.yaml import YAML
+
+from stages import mnist
+from tests.conftest import ROOT
+from tests.project import Project, recipe
+
+
+@pytest.fixture(scope="module")
+def fetched(small_project, tmp_path_factory) -> Project:
+    """A repository of somebody else, after the recipe; the project has a folder as its remote, and one release."""
+    folder = tmp_path_factory.mktemp("artifacts")
+    published = small_project.clone(folder / "published", cache=True)
+    published.run("dvc", "remote", "add", "-d", "folder", str(folder / "remote"))
+    published.run("dvc", "push")
+    published.commit("remote")
+    published.run("git", "tag", "-a", "cnn@v1.0.0", "-m", "first release")
+    (published.folder / ".dvc/config.local").unlink()  # from here on, files come from the remote alone
+    other = published.clone(folder / "other")
+    other.run("sh", "-ec", "rm -rf * .dvc .git && git init -q && dvc init -q")
+    other.run("sh", "-ec", recipe("test_artifacts"), PROJECT=str(published.folder))
+    return other
+
+
+def test_both_commands_fetch_the_recorded_bytes(fetched, small_project):
+    model = (small_project.folder / "models/cnn.keras").read_bytes()
+    assert (fetched.folder / "cnn.keras").read_bytes() == model
+    assert (fetched.folder / "released.keras").read_bytes() == model
+
+
+def test_the_readme_classifies_a_digit(fetched, small_project, raw_mnist):
+    picture = mnist.read_images(raw_mnist / "t10k-images-idx3-ubyte", mnist.COUNTS["t10k"])[0]
+    Image.fromarray(np.asarray(picture)).save(fetched.folder / "digit.png")
+    with (small_project.folder / "metrics/predictions/cnn.csv").open(newline="") as file:
+        predicted = next(csv.DictReader(file))["predicted"]
+    printed = fetched.run("python", "-W", "ignore", "-c", recipe("test_artifacts", "python"))
+    assert printed.splitlines()[-1] == predicted == "7"
+
+
+def test_an_artifact_that_nobody_released_is_told(fetched):
+    output = fetched.run("dvc", "artifacts", "get", str(fetched.folder.parent / "published"), "mlp", status=1)
+    assert "Unable to find artifact 'mlp'" in output
+
+
+def test_the_artifacts_are_outputs_of_the_pipeline():
+    block = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
+    versions = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["models"]
+    artifacts = {name: entry["path"] for name, entry in block["artifacts"].items()}
+    assert artifacts == {version.replace("_", "-"): f"models/{version}.keras" for version in versions}
+    assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in block["artifacts"].values())

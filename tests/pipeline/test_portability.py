@@ -1,0 +1,64 @@
+"""What decides the bits of a result, and what does not: cores, environment, other processors."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.images import decode
+from tests.conftest import ROOT
+
+COUNT = 112  # two batches to learn from and a few to validate on; the emulator is some 30 times slower
+
+
+@pytest.fixture(scope="module")
+def inputs(digits, samples, tmp_path_factory) -> str:
+    path = tmp_path_factory.mktemp("slice") / "inputs.npz"
+    picture = decode.resize_with_pad(decode.read_picture(samples / "chelsea.png"))
+    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], picture=picture)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def results(inputs, resnet50_folder):
+    """Run tests/slice.py in a fresh process, behind `prefix`: {name of the result: digest}."""
+
+    def run(*versions, prefix=(), params=ROOT / "params.yaml", **environment) -> dict[str, str]:
+        command = [*prefix, sys.executable, "-m", "tests.slice", inputs, resnet50_folder, params, *versions]
+        done = subprocess.run(
+            command, cwd=ROOT, env=os.environ | environment, text=True, stdout=subprocess.PIPE, check=True
+        )
+        return dict(line.rsplit(" ", 1) for line in done.stdout.splitlines())
+
+    return run
+
+
+@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
+@pytest.mark.parametrize(("processor", "versions"), [("Haswell-v4", []), ("EPYC-Milan", ["mlp_batchnorm"])])
+def test_an_emulated_processor_gives_the_same_bits(processor, versions, results):
+    """Without AVX-512 and with other caches: all versions on Intel's, on AMD's one that has what the makers differ in."""
+    assert results(*versions, prefix=["qemu-x86_64", "-cpu", processor]) == results(*versions)
+
+
+@pytest.mark.skipif(" avx512f " not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with AVX-512")
+def test_native_instructions_are_all_that_the_processor_has(results, tmp_path):
+    """They change every result, and give the same one again on the same processor."""
+    changed = tmp_path / "params.yaml"
+    changed.write_text((ROOT / "params.yaml").read_text().replace("instructions: avx2  ", "instructions: native"))
+    usual, native = results("mlp_batchnorm"), results("mlp_batchnorm", params=changed)
+    assert native == results("mlp_batchnorm", params=changed)
+    assert not native.items() & usual.items()
+
+
+def test_threads_and_seed_decide_the_bits_and_cores_do_not(results, tmp_path):
+    usual = results("mlp")
+    assert results("mlp", prefix=["taskset", "-c", "0"], OMP_NUM_THREADS="3") == usual
+    for key, value in {"threads: 2": "threads: 1", "seed: 42": "seed: 43"}.items():
+        changed = tmp_path / "params.yaml"
+        changed.write_text((ROOT / "params.yaml").read_text().replace(key, value))
+        other = results("mlp", params=changed)
+        assert {name for name in usual if usual[name] != other[name]} == {"mlp weights", "mlp probabilities"}

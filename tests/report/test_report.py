@@ -1,0 +1,210 @@
+"""The report stage, on the recorded metrics: what is on the page, and that nothing else decides it."""
+
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from stages.common.cli import UserError
+from stages.report import page as report
+from tests.conftest import ROOT
+
+HOSTILE = "<img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}.png"
+
+
+def page(arguments: list[str]) -> str:
+    return report.render(report.gather(report.parser().parse_args(arguments)))
+
+
+def folder(arguments: list[str]) -> Path:
+    """Where the copies of metrics/, params.yaml and pictures are."""
+    return Path(arguments[arguments.index("--params") + 1]).parent
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text, f"{old} is not in {path}"
+    path.write_text(text.replace(old, new, 1))
+
+
+def make_small(inputs: Path) -> None:
+    """A project with one new version, which has no convolution, no validation, no early stopping and one epoch."""
+    text = (inputs / "params.yaml").read_text()
+    block = """models:
+  tiny:
+    layers: [Flatten, Dense: {units: 10, activation: softmax}]
+    optimizer: {name: Adam, learning_rate: 0.001, beta_1: 0.8}
+    epochs: 1
+
+"""
+    (inputs / "params.yaml").write_text(
+        re.sub(r"models:.*?(?=^inference:)", block, text, flags=re.DOTALL | re.MULTILINE)
+    )
+    metrics = inputs / "metrics"
+    for name in ("classes", "predictions"):
+        shutil.copy(metrics / name / "mlp.csv", metrics / name / "tiny.csv")
+    (metrics / "history/tiny.csv").write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.3,0.9,,\n")
+    card = json.loads((metrics / "cards/mlp.json").read_text())
+    (metrics / "cards/tiny.json").write_text(json.dumps(card | {"layers": card["layers"][::2]}))
+    shutil.rmtree(inputs / "replicates")
+
+
+def test_two_runs_give_the_same_small_file(stage, report_inputs, tmp_path):
+    pages = []
+    for environment in (
+        {"PYTHONHASHSEED": "1", "TZ": "UTC"},
+        {"PYTHONHASHSEED": "2", "TZ": "Asia/Tokyo", "LC_ALL": "C"},
+    ):
+        done = stage("report", *report_inputs, env=os.environ | environment)
+        assert done.returncode == 0, done.stderr
+        assert [path.name for path in (tmp_path / "report").iterdir()] == ["index.html"]
+        pages.append((tmp_path / "report/index.html").read_bytes())
+    assert pages[0] == pages[1]
+    assert len(pages[0]) < 3_000_000
+    assert str(tmp_path).encode() not in pages[0].replace(str(folder(report_inputs)).encode(), b"")
+
+
+def test_nothing_is_fetched_from_elsewhere(report_page):
+    text = report_page
+    assert not re.search(r"<(link|iframe|object|embed|base)\b(?! rel=\"icon\" href=\"data:,\")", text)
+    assert set(re.findall(r"\b(?:src|href)=\"(\w+:|#)?", text)) <= {"data:", "#"}
+    assert "url(" not in re.sub(r"url\(#[a-z]+\)", "", text) and "@import" not in text
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "shown"),
+    [
+        ("metrics/cards/cnn.json", '"accuracy": 0.', '"accuracy": 0.1234567', "12.35%"),
+        ("metrics/cards/mlp.json", '"loss": 0.', '"loss": 7.6543210', "7.6543"),
+        ("metrics/cards/cnn.json", '"parameters": 640', '"parameters": 987654', "987,654"),
+        ("metrics/history/mlp.csv", "\n1,0.", "\n1,8.7654", "8.765"),
+        ("metrics/classes/mlp.csv", "\n0,0.", "\n0,0.12345678", "12.35%"),
+        ("metrics/predictions/mlp.csv", "\n7,7,", "\n7,3,", "no. 0<"),
+        ("replicates/cnn.json", '"mean": 0.', '"mean": 0.1234567', "12.35% ±"),
+        ("metrics/resnet50.json", '"top3_accuracy": 0.', '"top3_accuracy": 0.1234', "12.3% within three"),
+        ("metrics/resnet50_predictions.json", "0.5191", "0.1234", "12.3%"),
+        ("params.yaml", "seed: 42", "seed: 987654", "987654"),
+        ("params.yaml", "learning_rate: 0.1}", "learning_rate: 0.0987}", "0.0987"),
+        ("assets.yaml", "title: \"A cat\"", "title: \"A dog of 1234 kg\"", "A dog of 1234 kg"),
+    ],
+)  # fmt: skip
+def test_a_figure_on_the_page_is_the_one_in_its_file(report_inputs, report_page, name, old, new, shown):
+    assert shown not in report_page
+    edit(folder(report_inputs) / name, old, new)
+    if name == "metrics/predictions/mlp.csv":  # so sure that it is among the most confident mistakes
+        edit(folder(report_inputs) / name, "\n7,3,0.", "\n7,3,0.99")
+    assert shown in page(report_inputs)
+
+
+def test_the_page_has_the_tutorial_s_figures_and_the_graph_of_dvc_yaml(report_page):
+    text = report_page
+    assert all(shown in text for shown in ("96.00% (10 epochs)", "97.29% (6 epochs)", "46.01%"))
+    for name in ("download", "prepare", "train@<version>", "evaluate@<version>", "infer", "plots", "report"):
+        assert '<text class="name" x' in text and f">{html.escape(name)}</text>" in text
+
+
+def test_any_parameters_make_a_page(report_inputs):
+    make_small(folder(report_inputs))
+    text = page(report_inputs)
+    assert "Not in the tutorial" in text
+    assert "No version has a first convolution" in text
+    assert "beta_1 0.8" in text
+    assert 'id="seeds"' not in text and "#seeds" not in text
+    assert "nan" not in re.sub(r"base64,[^\"]+", "", text).lower().replace("tenant", "")
+
+
+def test_a_spread_that_was_measured_with_other_results_is_said_to_be(report_inputs):
+    """The first seed is that of the main pipeline, so that its result is the same where nothing has changed since."""
+    inputs = folder(report_inputs)
+    for name in ("mlp", "mlp_batchnorm", "cnn"):
+        accuracy = json.loads((inputs / f"metrics/cards/{name}.json").read_text())["accuracy"]
+        spread = json.loads((inputs / f"replicates/{name}.json").read_text())
+        spread["accuracy"]["values"][0] = accuracy
+        (inputs / f"replicates/{name}.json").write_text(json.dumps(spread))
+    assert "earlier state" not in page(report_inputs)
+    spread["accuracy"]["values"][0] = 0.5
+    (inputs / "replicates/cnn.json").write_text(json.dumps(spread))
+    assert page(report_inputs).count("of an earlier state<") == 1
+
+
+def test_a_version_without_mistakes_is_shown(report_inputs):
+    metrics = folder(report_inputs) / "metrics"
+    rows = (metrics / "predictions/mlp.csv").read_text().splitlines()
+    right = [",".join((row.split(",")[0], row.split(",")[0], "0.99")) for row in rows[1:]]
+    (metrics / "predictions/mlp.csv").write_text("\n".join([rows[0], *right]) + "\n")
+    assert "No mistakes." in page(report_inputs)
+
+
+def test_hostile_names_are_shown_as_text(report_inputs):
+    inputs = folder(report_inputs)
+    (inputs / "images/chelsea.png").rename(inputs / "images" / HOSTILE)
+    guesses = inputs / "metrics/resnet50_predictions.json"
+    entries = json.loads(guesses.read_text())
+    entries[0]["image"] = HOSTILE
+    entries[0]["predictions"][0]["label"] = "</span><script>alert(2)</script>"
+    entries.append({"image": "<b>", "error": "</td><script>alert(3)</script>"})
+    guesses.write_text(json.dumps(entries))
+    text = page(report_inputs)
+    assert text.count("<script") == 1 and "<img src=x" not in text and "<b>" not in text
+    assert html.escape(HOSTILE).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text
+    assert "&lt;b&gt;" in text
+
+
+@pytest.mark.parametrize(
+    "name", ["cards/mlp.json", "history/mlp.csv", "classes/mlp.csv", "predictions/mlp.csv", "resnet50.json"]
+)
+def test_a_missing_or_damaged_file_is_named_and_the_old_page_stays(stage, report_inputs, tmp_path, name):
+    (tmp_path / "report").mkdir()
+    (tmp_path / "report/index.html").write_text("old")
+    path = folder(report_inputs) / "metrics" / name
+    for damage in (lambda: path.write_text("{"), path.unlink):
+        damage()
+        with pytest.raises(UserError, match=re.escape(str(path))) as error:
+            page(report_inputs)
+        assert "dvc repro" in str(error.value)
+    done = stage("report", *report_inputs)
+    assert done.returncode == 1 and done.stderr.startswith(f"error: {path}") and "Traceback" not in done.stderr
+    assert (tmp_path / "report/index.html").read_text() == "old"
+
+
+def test_a_card_of_other_layers_than_params_yaml_has_is_refused(report_inputs):
+    edit(folder(report_inputs) / "params.yaml", "      - Flatten\n", "")
+    with pytest.raises(UserError, match="mlp has other layers"):
+        page(report_inputs)
+
+
+def test_the_page_needs_no_tensorflow(report_inputs):
+    code = "import sys; from stages.report import page; assert not {'tensorflow', 'keras', 'matplotlib'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+def test_the_response_of_a_filter_by_hand():
+    image = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0]])
+    upright = np.array([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
+    assert report.respond(image, upright).tolist() == [[1.5, 0.0]]
+
+
+def test_filters_that_do_not_fit_on_a_digit_are_not_shown():
+    digit = np.ones((28, 28))
+    assert report.filters(np.ones((2, 31, 31)), digit) is None
+    assert report.filters(np.array([]), digit) is None
+    assert report.filters(np.ones((2, 28, 28)), digit)["count"] == 2
+
+
+def test_signed_numbers_have_the_colours_that_the_page_names():
+    colours = report.signed(np.array([[2.0, 0.0], [-2.0, -1.0]]))
+    assert colours.tolist() == [[[0, 114, 178], [255, 255, 255]], [[213, 94, 0], [234, 174, 128]]]
+
+
+def test_the_first_60_filters_make_a_sheet_of_eight_columns():
+    kernels = np.full((60, 3, 3), 1.0)
+    made = report.sheet(kernels)
+    assert made.shape == (8 * 4 - 1, 8 * 4 - 1, 3)
+    assert made[0, 0].tolist() == [0, 114, 178] and made[3].min() == 255 and made[-1, -1].tolist() == [255, 255, 255]

@@ -1,0 +1,391 @@
+"""From a `layers` block to a Keras model, the faster twins of layers, and the model's file."""
+
+import io
+import json
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from stages import network
+from stages.common.cli import UserError
+from stages.common.params import Model, load_params
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+
+SHAPE = (13, 10, 4)  # odd and even, and several channels
+VERSIONS = load_params(ROOT / "params.yaml").models
+END = ("Flatten", {"Dense": {"units": 10}})
+AUGMENTED = (
+    {"RandomFlip": {"mode": "horizontal"}},
+    {"Conv2D": {"filters": 4, "kernel_size": 3}},
+    {"Dropout": {"rate": 0.5}},
+    {"Conv2D": {"filters": 4, "kernel_size": 3}},
+    "MaxPool2D",
+    *END,
+)
+
+
+def block(*layers: object, **optimizer: object) -> Model:
+    """A version with these layers, written as in params.yaml."""
+    optimizer = {"name": "SGD", "learning_rate": 0.1} | optimizer
+    return Model.model_validate({"layers": list(layers), "optimizer": optimizer, "epochs": 1})
+
+
+def build_both(model: Model, shape: tuple[int, ...]) -> tuple[keras.Model, keras.Model]:
+    """The plain network and the fast one, with the same random weights, biases included."""
+    plain, fast = (network.build("v", model, shape, 10, fast=fast) for fast in (False, True))
+    random = np.random.default_rng(1)
+    weights = [weight + random.uniform(0, 0.1, weight.shape).astype(np.float32) for weight in plain.get_weights()]
+    plain.set_weights(weights)
+    fast.set_weights(weights)
+    return plain, fast
+
+
+def answers(model: keras.Model, pictures: np.ndarray) -> list[np.ndarray]:
+    """What a model computes, and the gradients of a weighted sum of it by the pictures and by each weight."""
+    pictures = tf.constant(pictures)
+    with tf.GradientTape() as tape:
+        tape.watch(pictures)
+        out = model(pictures, training=True)
+        total = tf.reduce_sum(out * np.random.default_rng(2).normal(size=out.shape).astype(np.float32))
+    return [
+        out.numpy(),
+        *(tf.convert_to_tensor(g).numpy() for g in tape.gradient(total, [pictures, *model.trainable_variables])),
+    ]
+
+
+def assert_same_answers(plain: keras.Model, fast: keras.Model, pictures: np.ndarray) -> None:
+    for one, other in zip(answers(plain, pictures), answers(fast, pictures), strict=True):
+        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * max(1, np.abs(one).max()))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"kernel_size": 3},
+        {"kernel_size": 1},
+        {"kernel_size": 3, "padding": "same"},
+        {"kernel_size": [2, 4], "padding": "same"},
+        {"kernel_size": [5, 1], "activation": "relu"},
+        {"kernel_size": [13, 10], "use_bias": False},
+        {"kernel_size": 3, "strides": 2},
+        {"kernel_size": [2, 3], "strides": [3, 2], "padding": "same"},
+        {"kernel_size": 3, "dilation_rate": 2},
+        {"kernel_size": 3, "groups": 2, "padding": "same"},
+    ],
+    ids=str,
+)
+def test_fast_convolution_computes_what_keras_computes(arguments):
+    plain, fast = build_both(block({"Conv2D": {"filters": 6, **arguments}}, *END), SHAPE)
+    assert isinstance(fast.layers[0], network.PatchConv2D)
+    assert_same_answers(plain, fast, np.random.default_rng(0).random((5, *SHAPE), np.float32))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        {"pool_size": 3},
+        {"pool_size": [2, 3]},
+        {"pool_size": [13, 10]},
+        {"pool_size": 2, "strides": 1},
+        {"pool_size": 2, "strides": 3},
+        {"pool_size": 3, "padding": "same"},
+        {"pool_size": 3, "strides": 2, "padding": "same"},
+    ],
+    ids=str,
+)
+def test_fast_pooling_computes_what_keras_computes(arguments):
+    plain, fast = build_both(block({"MaxPooling2D": arguments}, *END), SHAPE)
+    assert isinstance(fast.layers[0], network.WinnerMaxPooling2D)
+    pictures = np.random.default_rng(0).random((5, *SHAPE), np.float32).round(1)  # with equal maxima in many windows
+    assert_same_answers(plain, fast, pictures)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_versions_compute_the_same_fast_on_real_digits(version, digits):
+    # The seed gives weights by which no two maxima differ in the last bits alone, which decide the winner.
+    keras.utils.set_random_seed(0)
+    plain, fast = build_both(VERSIONS[version], digits.images.shape[1:])
+    assert_same_answers(plain, fast, digits.images[:32])
+
+
+def test_a_new_stack_of_layers_needs_no_code():
+    plain, fast = (network.build("new", block(*AUGMENTED), (28, 28, 1), 10, fast=fast) for fast in (False, True))
+    assert plain.name == "new"
+    assert plain.output_shape == fast.output_shape == (None, 10)
+    assert plain.count_params() == (9 + 1) * 4 + (9 * 4 + 1) * 4 + (12 * 12 * 4 + 1) * 10
+
+
+@pytest.mark.parametrize("fast", [False, True])
+@pytest.mark.parametrize(
+    ("layers", "key"),
+    [
+        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers[0].Conv2D"),
+        (
+            [{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END],
+            "layers[1].MaxPooling2D",
+        ),
+        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
+        ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
+        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers[1].Dense"),
+        (["MelSpectrogram", *END], "layers"),
+        ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
+    ],
+)
+def test_a_layer_that_keras_refuses_is_named(layers, key, fast):
+    with pytest.raises(UserError) as error:
+        network.build("v", block(*layers), (28, 28, 1), 10, fast=fast)
+    refuses = "Keras cannot compute it" if key == "layers" else "Keras refuses it"
+    assert str(error.value).startswith(f"params.yaml: models.v.{key}: {refuses}: ")
+    assert len(str(error.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape"),
+    [
+        (["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"),
+        ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)"),
+    ],
+)
+def test_a_last_layer_without_one_number_for_each_class_is_refused(layers, shape):
+    with pytest.raises(
+        UserError, match=rf"models\.v\.layers: the last layer gives shape {shape}; end with `Dense: .units: 10,"
+    ):
+        network.build("v", block(*layers), (28, 28, 1), 10)
+
+
+def test_optimizer_gets_its_arguments():
+    made = network.optimizer("v", block(*END, name="SGD", learning_rate=0.25, momentum=0.5, nesterov=True))
+    assert isinstance(made, keras.optimizers.SGD)
+    assert (float(made.learning_rate), made.momentum, made.nesterov) == (0.25, 0.5, True)
+
+
+def test_an_optimizer_that_keras_refuses_is_named():
+    with pytest.raises(UserError, match=r"^params.yaml: models\.v\.optimizer: Keras refuses it: "):
+        network.optimizer("v", block(*END, clipnorm=1.0, clipvalue=1.0))
+
+
+@pytest.fixture(scope="module")
+def saved(tmp_path_factory) -> tuple[keras.Model, Path]:
+    """The CNN of params.yaml, not trained, and its file."""
+    model = network.build("cnn", VERSIONS["cnn"], (28, 28, 1), 10)
+    path = tmp_path_factory.mktemp("saved") / "cnn.keras"
+    network.save(model, path)
+    return model, path
+
+
+def test_plain_keras_loads_the_file_without_this_project(saved, digits, tmp_path):
+    model, path = saved
+    np.save(tmp_path / "in.npy", digits.images[:20])
+    script = f"""
+import importlib.util, keras, numpy
+assert importlib.util.find_spec("stages") is None
+numpy.save("out.npy", keras.saving.load_model({str(path)!r}).predict(numpy.load("in.npy"), verbose=0))
+"""
+    command = [sys.executable, "-I", "-c", script]  # -I: neither this folder nor PYTHONPATH is searched
+    subprocess.run(command, cwd=tmp_path, env={"HOME": str(tmp_path)}, check=True, capture_output=True)
+    np.testing.assert_allclose(np.load(tmp_path / "out.npy"), model(digits.images[:20]), rtol=0, atol=1e-5)
+
+
+def test_the_file_holds_no_time_and_no_address(saved, tmp_path):
+    model, path = saved
+    network.save(model, tmp_path / "again.keras")
+    assert (tmp_path / "again.keras").read_bytes() == path.read_bytes()
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["again.keras"]
+    with zipfile.ZipFile(path) as file:
+        assert {entry.date_time for entry in file.infolist()} == {(1980, 1, 1, 0, 0, 0)}
+        assert file.namelist() == sorted(file.namelist())
+        assert json.loads(file.read("metadata.json")) == {"keras_version": keras.__version__}
+        numbers = []
+        json.loads(file.read("config.json"), object_hook=lambda entry: numbers.append(entry.get("shared_object_id")))
+    assert {number for number in numbers if number is not None} == {1}  # one type policy, which the layers share
+
+
+def test_a_saved_model_is_loaded_as_it_was(saved, digits):
+    model, path = saved
+    loaded = network.load(path)
+    assert [type(layer) for layer in loaded.layers] == [type(layer) for layer in model.layers]
+    for one, other in zip(model.get_weights(), loaded.get_weights(), strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_failed_save_leaves_the_old_file(saved, tmp_path):
+    path = tmp_path / "model.keras"
+    path.write_bytes(b"old")
+
+    class Failing(keras.layers.Flatten):
+        def get_config(self):
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space left"):
+        network.save(keras.Sequential([keras.Input((2,)), Failing()]), path)
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def rewritten(source: Path, target: Path, layer: dict | None = None, **parts: bytes | None) -> None:
+    """A copy of a .keras file with another last layer, and with other parts, all compressed."""
+    with zipfile.ZipFile(source) as old:
+        content = {name: old.read(name) for name in old.namelist()}
+    if layer:
+        config = json.loads(content["config.json"])
+        config["config"]["layers"][-1] |= layer
+        content["config.json"] = json.dumps(config).encode()
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED) as new:
+        for name, data in (content | {name.replace("__", "."): data for name, data in parts.items()}).items():
+            if data is not None:
+                new.writestr(name, data, zipfile.ZIP_DEFLATED if len(data) > 10**8 else zipfile.ZIP_STORED)
+
+
+def weights(change) -> bytes:
+    """A file of weights for a model of one layer `dense`, whose kernel `change(group)` makes."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        group = file.create_group("layers/dense/vars")
+        change(group)
+        group["1"] = np.zeros(3, "f4")  # the bias
+    return buffer.getvalue()
+
+
+class Trap:
+    """Creates the file `name` when it is unpickled."""
+
+    def __init__(self, name: str):
+        self.name = name
+
+    def __reduce__(self):
+        return Path.touch, (Path(self.name),)
+
+
+def pickled(marker: str) -> bytes:
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"layers/dense": np.array(Trap(marker))})
+    return buffer.getvalue()
+
+
+def hostile_models(folder: Path) -> dict[str, Path]:
+    """Files that would run code (which makes the file `ran`), read other files, or take the memory."""
+    marker, plain = str(folder / "ran"), folder / "plain.keras"
+    keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="dense")]).save(plain)
+    harm = lambda x: (open(marker, "w").close(), x)[1]  # noqa: E731, SIM115
+    call = {"module": "os", "class_name": "function", "config": "system", "registered_name": "system"}
+    config = {"name": "dense", "units": 3}
+    lookup = {"vocabulary": "/etc/passwd", "name": "lookup"}
+    layers = {
+        "a Lambda layer": keras.saving.serialize_keras_object(keras.layers.Lambda(harm)),
+        "a lambda as activation": {"config": config | {"activation": keras.saving.serialize_keras_object(harm)}},
+        "a function of os": {"config": config | {"activation": call}},
+        "a foreign class": {"module": "subprocess", "class_name": "Popen", "config": {"args": ["touch", marker]}},
+        "a SavedModel": {"class_name": "TFSMLayer", "config": {"filepath": str(folder)}},
+        "a vocabulary file": {"class_name": "StringLookup", "config": lookup},
+        "a layer of terabytes": {"config": config | {"units": 10**12}},
+    }
+    parts = {
+        "a config of 1 GB": {"config__json": b" " * 10**9},
+        "a config 100,000 deep": {"config__json": b"[" * 10**5},
+        "pickled weights": {"model__weights__h5": None, "model__weights__npz": pickled(marker)},
+        "weights of 1 TB": {"model__weights__h5": weights(lambda g: g.create_dataset("0", (10**6, 250_000), "f4", chunks=(9, 9)))},
+        "weights in another file": {
+            "model__weights__h5": weights(lambda g: g.create_dataset("0", (4, 3), "f4", external=[("/etc/passwd", 0, 48)]))
+        },
+        "a link to another file": {
+            "model__weights__h5": weights(lambda g: g.__setitem__("0", h5py.ExternalLink("/etc/passwd", "/x")))
+        },
+    }  # fmt: skip
+    made = {name: folder / f"{name}.keras" for name in (*layers, *parts)}
+    for name in layers:
+        rewritten(plain, made[name], layers[name])
+    for name in parts:
+        rewritten(plain, made[name], **parts[name])
+    return made
+
+
+LOAD_ALL = """
+import resource, sys
+import stages
+from stages import network
+from stages import compute
+from stages.common.cli import UserError
+from stages.common.params import Runtime
+compute.set_up(Runtime(seed=0, threads=1))
+network.load(sys.argv[1])
+size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, -1))
+for path in sys.argv[2:]:
+    try:
+        network.load(path)
+        print("loaded")
+    except UserError as error:
+        print(error)
+"""
+
+
+@pytest.fixture(scope="module")
+def hostile_answers(tmp_path_factory) -> dict[str, str]:
+    """What each hostile model ends in, when all are loaded by one process that may take no more than 500 MB."""
+    folder = tmp_path_factory.mktemp("hostile")
+    models = hostile_models(folder)
+    command = [sys.executable, "-c", LOAD_ALL, folder / "plain.keras", *models.values()]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    answers = dict(zip(models, done.stdout.splitlines(), strict=True))
+    for name, path in models.items():
+        assert answers[name].startswith(f"{path}: Keras cannot load it: "), (name, answers[name])
+    return answers | {"ran": (folder / "ran").exists()}
+
+
+HOSTILE = {  # the model, and how the reason begins
+    "a Lambda layer": "Requested the deserialization of a `Lambda` layer",
+    "a lambda as activation": "Requested the deserialization of a Python lambda",
+    "a function of os": "Could not locate function 'system'",
+    "a foreign class": "Could not locate class 'Popen'",
+    "a SavedModel": "Requested the deserialization of a `TFSMLayer`",
+    "a vocabulary file": "Requested the loading of a vocabulary file outside",
+    "a layer of terabytes": "OOM when allocating",
+    "a config of 1 GB": "its parts are larger than the file",
+    "a config 100,000 deep": "maximum recursion depth exceeded",
+    "pickled weights": "Object arrays cannot be loaded when allow_pickle=False",
+    "weights of 1 TB": "Not allowed: H5 dataset",
+    "weights in another file": "Not allowed: H5 file with external Dataset",
+    "a link to another file": "Not allowed: H5 file with ExternalLink",
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name):
+    assert f": Keras cannot load it: {HOSTILE[name]}" in hostile_answers[name]
+    assert not hostile_answers["ran"]
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda data: data[:-1],
+        lambda data: data[: len(data) // 2],
+        lambda data: data[: len(data) // 2] + bytes([data[len(data) // 2] ^ 1]) + data[len(data) // 2 + 1 :],  # one bit
+        lambda data: b"<html><body>404 Not Found</body></html>",
+        lambda data: b"",
+    ],
+    ids=["one byte cut", "half", "one bit", "HTML", "empty"],
+)
+def test_a_damaged_file_is_named(saved, tmp_path, damage):
+    path = tmp_path / "model.keras"
+    path.write_bytes(damage(saved[1].read_bytes()))
+    with pytest.raises(UserError) as error:
+        network.load(path)
+    assert str(error.value).startswith(f"{path}: Keras cannot load it: ")
+    assert str(error.value).endswith("; run `make check-cache`, delete it and run `dvc repro`")
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(UserError, match=r"none\.keras: no such file; run `dvc repro`"):
+        network.load(tmp_path / "none.keras")

@@ -1,0 +1,81 @@
+"""The gate: which changes of a metric pass, and what is told where one does not."""
+
+import json
+import math
+import subprocess
+import sys
+
+import pytest
+
+from stages.common.cli import UserError
+from tests.conftest import ROOT
+from tools.compare import gate
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "better", "told"),
+    [
+        (0.98, 0.98, "higher", "same"),
+        (0.98, 0.99, "higher", "better"),
+        (0.98, 0.97, "higher", "within tolerance"),
+        (0.98, 0.969, "higher", "worse"),
+        (0.1, 0.05, "lower", "better"),
+        (0.1, 0.11, "lower", "within tolerance"),
+        (0.1, 0.1101, "lower", "worse"),
+        (7, 7.01, "same", "within tolerance"),
+        (7, 8, "same", "worse"),
+        (0.98, None, "higher", "missing"),
+        (None, 0.5, "higher", "new"),
+        (0.98, math.nan, "higher", "not a number"),
+        (0.98, math.inf, "higher", "not a number"),
+        (math.nan, 0.5, "higher", "new"),
+    ],
+)
+def test_the_verdict_follows_direction_and_tolerance(old, new, better, told):
+    assert gate.verdict(old, new, better, 0.01) == told
+
+
+def test_a_version_has_its_own_tolerance():
+    rules = {"accuracy": {"better": "higher", "tolerance": 0.001}, "cnn.accuracy": {"tolerance": 0.1}}
+    change = {"accuracy": {"old": 0.9, "new": 0.85}}
+    rows = gate.judge({"metrics/mlp.json": change, "metrics/cnn.json": change}, rules)
+    assert [(row[0], row[-1]) for row in rows] == [("cnn.accuracy", "within tolerance"), ("mlp.accuracy", "worse")]
+
+
+def test_a_metric_without_a_rule_is_told():
+    with pytest.raises(UserError, match=r"gate.yaml: no rule for cnn.f1; add `f1: "):
+        gate.judge({"metrics/cnn.json": {"f1": {"old": 1, "new": 1}}}, {})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("- accuracy", "must be a block"),
+        ("accuracy: higher", "accuracy: must have the keys"),
+        ("accuracy: {beter: higher}", "accuracy: must have the keys"),
+        ("accuracy: {better: up, tolerance: 0}", "accuracy.better: up; allowed: higher, lower, same"),
+        ("accuracy: {better: higher, tolerance: -1}", "accuracy.tolerance: -1"),
+        ("accuracy: {better: higher, tolerance: .nan}", "accuracy.tolerance: nan"),
+        ("accuracy: {better: higher", "not valid YAML"),
+    ],
+)
+def test_a_wrong_rule_is_told(tmp_path, text, message):
+    (tmp_path / "gate.yaml").write_text(text)
+    with pytest.raises(UserError, match=message):
+        gate.load_rules(tmp_path / "gate.yaml")
+
+
+def test_every_metric_of_the_project_has_a_rule():
+    rules = gate.load_rules(ROOT / "gate.yaml")
+    for path in (ROOT / "metrics").glob("*.json"):
+        figures = json.loads(path.read_text())
+        for metric in figures if isinstance(figures, dict) else []:
+            assert gate.rule_for(rules, path.stem, metric)
+
+
+def test_an_unknown_base_is_told():
+    done = subprocess.run(
+        [sys.executable, "-m", "tools.compare.gate", "--base", "nowhere"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1].startswith("error: dvc metrics diff nowhere: unknown Git revision 'nowhere'")

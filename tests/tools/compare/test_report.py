@@ -1,0 +1,76 @@
+"""`make report BASE=...`, in a Git and DVC repository of its own with the recorded metrics."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+from tools.compare.report import compare
+
+
+@pytest.fixture
+def project(downloaded, test_arrays, tmp_path):
+    """Run the tool there: `project("--base", "main")` -> CompletedProcess; `project.folder` is the checkout."""
+    folder = tmp_path / "project"
+    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
+    for name in filter(None, listed.decode().split("\0")):
+        if name.startswith(("stages/", "tools/", "metrics/", "replicates/", ".dvc")) or "/" not in name:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    for name in ("data/sample_images", "data/sample_labels.json", "models/resnet50"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).symlink_to(downloaded / name)
+    (folder / "data/prepared").symlink_to(test_arrays)
+    identity = [part for key in ("name", "email") for part in ("-c", f"user.{key}=test@example.org")]
+    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+        subprocess.run(["git", *command], cwd=folder, check=True)
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "tools.compare.report", *arguments]
+        environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    run.folder = folder
+    return run
+
+
+def test_the_other_revision_s_figures_stand_beside_today_s(project):
+    path = project.folder / "metrics/mlp.json"
+    old = json.loads(path.read_text())
+    path.write_text(json.dumps(old | {"accuracy": 0.123456}))
+    done = project("--base", "main")
+    assert (done.returncode, done.stderr) == (0, "report.html: open it in a browser\n")
+    text = (project.folder / "report.html").read_text()
+    section = re.search(r'<section id="compare".*?</section>', text, re.DOTALL).group()
+    rows = {tuple(re.findall(r">([^<]*)</t[hd]>", row)) for row in re.findall(r"<tr>.*?</tr>", section)}
+    change = f"−{100 * (old['accuracy'] - 0.123456):.2f}%"
+    assert ("mlp", "accuracy", f"{old['accuracy']:.2%}", "12.35%", change) in rows
+    assert section.count("<svg") == 2 * 3  # a chart for each version, and its marker beside its name
+    assert 'class="line other' in section and 'class="line validation' in section
+    assert "report.html" not in subprocess.check_output(["git", "status", "--short"], cwd=project.folder, text=True)
+
+
+@pytest.mark.parametrize("name", ["nosuch", "--output=x"])
+def test_an_unknown_revision_is_named(project, name):
+    done = project(f"--base={name}")
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"error: {name}: ") and "Traceback" not in done.stderr
+    assert not (project.folder / "report.html").exists() and not (project.folder / "x").exists()
+
+
+def test_rows_by_hand():
+    old = {"a": {"accuracy": 0.95, "loss": 0.2, "epochs": 3}, "gone": {"accuracy": 0.9}}
+    new = {"a": {"accuracy": 0.96, "loss": 0.25, "epochs": 3}, "new": {"loss": 0.1}}
+    rows = [tuple(row.values()) for row in compare(old, new)]
+    assert rows == [
+        ("a", "accuracy", "95.00%", "96.00%", "+1.00%", "up"),
+        ("a", "loss", "0.2000", "0.2500", "+0.0500", "down"),
+        ("a", "epochs", "3", "3", "same", ""),
+        ("new", "loss", "–", "0.1000", "", ""),
+        ("gone", "accuracy", "90.00%", "–", "", ""),
+    ]

@@ -1,0 +1,45 @@
+"""The parts of the summary: learning curves in characters, and values that may hold anything."""
+
+import csv
+
+import pytest
+from markdown_it import MarkdownIt
+
+from benchmarks.report import table
+from tests.conftest import ROOT
+from tools.compare import summary
+
+
+@pytest.mark.parametrize(
+    ("values", "drawn"),
+    [([0.9, 0.3, 0.1], "█▃▁"), ([1, 2, 3, 4, 5, 6, 7, 8], "▁▂▃▄▅▆▇█"), ([0.2, 0.2], "▁▁"), ([3.0], "▁")],
+)
+def test_a_curve_reaches_from_its_least_to_its_greatest_value(values, drawn):
+    assert summary.curve(values) == drawn
+
+
+def test_a_version_without_a_validation_part_has_no_second_curve():
+    assert summary.curves("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.8,,\n2,0.25,0.9,,\n") == [
+        2,
+        "0.500 █▁ 0.250",
+        "",
+    ]
+
+
+def test_the_curves_of_the_recorded_histories_have_a_bar_an_epoch():
+    for path in (ROOT / "metrics/history").glob("*.csv"):
+        epochs, loss, _ = summary.curves(path.read_text())
+        with path.open(newline="") as file:
+            assert epochs == len(list(csv.DictReader(file))) == len(loss.split()[1])
+
+
+@pytest.mark.parametrize(
+    "value", ["a | b", [{"Dense": {"units": 10}}], "two\nlines", 0.05, "<img src=x>", "`<img src=x>`", None]
+)
+def test_a_value_stays_in_its_cell(value):
+    page = "\n".join(table(["parameter", "base", "now"], ["name", summary.code(value), "after"]))
+    cells = [
+        token.content for token in MarkdownIt("gfm-like", {"linkify": False}).parse(page) if token.type == "inline"
+    ]
+    assert len(cells) == 6 and cells[3] == "name" and cells[5] == "after"
+    assert "<img" not in MarkdownIt("gfm-like", {"linkify": False}).render(page)

@@ -1,0 +1,37 @@
+"""What README.md claims is what metrics/ and the files say."""
+
+import re
+
+import pytest
+
+from tests.conftest import ROOT
+from tools.docs.readme import FILES, updated
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
+def test_the_tables_are_up_to_date(path):
+    text = path.read_text()
+    assert "written by `make readme`" in text
+    assert updated(text) == text, "run `make readme`"
+
+
+def test_every_linked_file_exists():
+    for target in re.findall(r"\]\((?!http)([^)#]+)", README):
+        assert (ROOT / target).exists(), target
+
+
+def test_every_make_target_exists():
+    makefile = (ROOT / "Makefile").read_text()
+    for target in set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE)):
+        assert re.search(rf"^{target}:", makefile, re.MULTILINE), target
+
+
+def test_the_example_version_is_valid(tmp_path):
+    from stages.common.params import load_params
+
+    block = re.search(r"```yaml\nmodels:\n(.*?)```", README, re.DOTALL).group(1)
+    path = tmp_path / "params.yaml"
+    path.write_text((ROOT / "params.yaml").read_text().replace("models:  ", f"models:\n{block}#"))
+    assert "small_cnn" in load_params(path).models

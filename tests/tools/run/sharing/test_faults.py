@@ -1,0 +1,242 @@
+"""What breaks a remote or the cache: each fault says what to do, and the next run has lost nothing and keeps nothing wrong."""
+
+import contextlib
+import hashlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.project import Project
+from tests.tools.run.sharing import servers
+from tests.tools.run.sharing.servers import set_remote
+
+MODEL = "models/tiny.keras"
+IMAGES = "data/prepared/train_images.npy"  # in a folder, and the largest object
+
+
+def share(project: Project, *arguments: str, status: int = 0) -> str:
+    command = ("setsid", "--wait", sys.executable, "-m", "tools.run.share")  # no terminal to ask for a password at
+    output = project.run(*command, *arguments, status=status, AWS_MAX_ATTEMPTS="1")
+    assert "Traceback" not in output
+    return output
+
+
+def stored(store: Path, file: Path) -> Path:
+    """Where a cache or a remote keeps the content of a file."""
+    digest = hashlib.md5(file.read_bytes()).hexdigest()
+    return store / "files/md5" / digest[:2] / digest[2:]
+
+
+def damage(path: Path) -> None:
+    """Flip a bit in the middle, without a trace in size, date or rights."""
+    before = path.stat()
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.chmod(0o644)
+    path.write_bytes(data)
+    path.chmod(before.st_mode)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+
+
+def wrong(project: Project) -> list[str]:
+    """The objects in its cache whose bytes are not what their names say, half-written ones among them."""
+    objects = (project.folder / ".dvc/cache/files/md5").glob("??/*")
+    return [
+        str(path)
+        for path in objects
+        if hashlib.md5(path.read_bytes()).hexdigest() != path.parent.name + path.name.removesuffix(".dir")
+    ]
+
+
+def is_whole(project: Project, sender: Project) -> bool:
+    """Whether it has, after a pull, all that the sender recorded, and nothing wrong."""
+    share(project, "pull")
+    same = [(project.folder / name).read_bytes() == (sender.folder / name).read_bytes() for name in (MODEL, IMAGES)]
+    clean = project.run("git", "status", "--porcelain") == "" and project.run("dvc", "status", "--json").strip() == "{}"
+    return all(same) and clean and wrong(project) == []
+
+
+@pytest.fixture
+def storage(sender, receiver, tmp_path) -> Path:
+    """A folder that both clones have as their remote, with the sender's results."""
+    path = tmp_path / "storage"
+    for project in (sender, receiver):
+        set_remote(project, {"url": str(path)})
+    share(sender, "push")
+    return path
+
+
+@contextlib.contextmanager
+def mounted(path: Path, options: str) -> Iterator[None]:
+    """A file system of its own in memory; the test is skipped where that is not allowed."""
+    path.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", path], capture_output=True).returncode:
+        pytest.skip("needs the right to mount a file system")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", path], check=True)
+
+
+def test_no_remote(sender):
+    for command in ("push", "pull"):
+        assert "`dvc remote add --default NAME ADDRESS` sets one" in share(sender, command, status=1)
+    assert "`dvc remote list` shows" in share(sender, "push", "--remote", "elsewhere", status=1)
+
+
+@pytest.mark.parametrize("kind", ["s3", "http", pytest.param("ssh", marks=servers.needs_sshd)])
+def test_an_unreachable_remote(kind, storage, sender, receiver, tmp_path):
+    with getattr(servers, kind)(tmp_path / "ended") as options:
+        for project in (sender, receiver):
+            set_remote(project, options, "ended")
+    for project, command in ((sender, "push"), (receiver, "pull")):
+        assert "check the address and the network" in share(project, command, status=1)
+    receiver.run("dvc", "remote", "default", "--local", "storage")
+    assert "everything recorded is in place" in share(receiver, "pull")
+
+
+@pytest.mark.parametrize("kind", ["folder", pytest.param("ssh", marks=servers.needs_sshd)])
+def test_a_full_remote(kind, sender, receiver, tmp_path):
+    disk = tmp_path / "disk"
+    with mounted(disk, "size=1m"), getattr(servers, kind)(disk / "storage") as options:
+        for project in (sender, receiver):
+            set_remote(project, options)
+        output = share(sender, "push", status=1)
+        assert "free s" in output and "did not take" in output  # SFTP has no word for it: "the free space there"
+        subprocess.run(["mount", "-o", "remount,size=10m", disk], check=True)
+        share(sender, "push")
+        assert is_whole(receiver, sender)
+
+
+def test_a_remote_that_only_gives(sender, receiver, tmp_path):
+    """A web server, and a folder on a read-only file system."""
+    other, disk = tmp_path / "other", tmp_path / "disk"
+    with servers.http(tmp_path / "site") as options:
+        set_remote(sender, options, "site")
+        assert "it can only be read: name another one" in share(sender, "push", status=1)
+    with mounted(disk, "ro"):
+        set_remote(sender, {"url": str(disk / "storage")}, "disk")
+        assert "it can only be read: name another one" in share(sender, "push", status=1)
+    for project in (sender, receiver):
+        set_remote(project, {"url": str(other)}, "other")
+    sender.run("dvc", "remote", "default", "--local", "disk")
+    sender.make("push", "REMOTE=other")
+    assert is_whole(receiver, sender)
+
+
+@pytest.mark.parametrize("loss", ["gone", "cut short"])
+def test_a_lost_object(loss, storage, sender, receiver):
+    """In a folder, where DVC's own push takes the rest for all. What a push cut short leaves behind an SFTP server, too."""
+    path = stored(storage, sender.folder / IMAGES)
+    path.unlink() if loss == "gone" else os.truncate(path, 1000)
+    output = share(receiver, "pull", status=1)
+    assert f"{'lacks' if loss == 'gone' else 'has wrong bytes for'} {IMAGES}; run `make push" in output
+    assert wrong(receiver) == []
+    assert "1 files sent" in share(sender, "push")
+    assert is_whole(receiver, sender)
+
+
+def test_a_corrupted_object(storage, sender, receiver):
+    damage(stored(storage, sender.folder / MODEL))
+    output = share(receiver, "pull", status=1)
+    assert f"has wrong bytes for {MODEL}; run `make push VERIFY=1` where the results are, or `dvc repro`" in output
+    assert wrong(receiver) == []
+    assert "1 files sent" in sender.make("push", "VERIFY=1")
+    assert is_whole(receiver, sender)
+
+
+def test_what_no_remote_has_is_computed_to_the_same_bytes(storage, sender, receiver):
+    stored(storage, sender.folder / MODEL).unlink()
+    assert f"lacks {MODEL}" in share(receiver, "pull", status=1)
+    assert receiver.stages_run(receiver.run("dvc", "repro")) == ["train@tiny"]
+    assert "1 files sent" in share(receiver, "push")
+    assert is_whole(receiver, sender)
+
+
+@pytest.mark.parametrize(
+    ("kind", "setting", "value"),
+    [
+        ("s3", "secret_access_key", "guessed"),
+        ("http", "password", "guessed"),
+        pytest.param("ssh", "password", "guessed", marks=servers.needs_sshd),
+        pytest.param("ssh", "keyfile", "stranger", marks=servers.needs_sshd),
+    ],
+)
+def test_a_wrong_password_or_key(kind, setting, value, sender, receiver, tmp_path):
+    with getattr(servers, kind)(tmp_path / "server") as options:
+        tried = dict(options)
+        if kind == "ssh":
+            keys = Path(tried.pop("keyfile")).parent
+            value = str(keys / value) if setting == "keyfile" else value
+        for project, command in ((sender, "push"), (receiver, "pull")):
+            set_remote(project, tried | {setting: value})
+            assert "check the user, the password or key" in share(project, command, status=1)
+            project.run("rm", ".dvc/config.local")
+        set_remote(sender, {"url": str(tmp_path / "server")} if kind == "http" else options)
+        share(sender, "push")
+        set_remote(receiver, options)
+        assert is_whole(receiver, sender)
+
+
+def test_a_pull_cut_short(sender, receiver, tmp_path):
+    """By SIGKILL, while the largest object comes slowly."""
+    server = tmp_path / "server"
+    with servers.s3(server) as options:
+        set_remote(sender, options)
+        share(sender, "push")
+    with servers.s3(server, "--bwlimit", "400k") as options:
+        set_remote(receiver, options)
+        cache = receiver.folder / ".dvc/cache/files/md5"
+        command = [sys.executable, "-m", "tools.run.share", "pull"]
+        with subprocess.Popen(command, cwd=receiver.folder, env=receiver.environment) as pull:
+            while not any(path.stat().st_size for path in cache.glob("??/.*.tmp")):
+                assert pull.poll() is None, "it ended before it could be cut short"
+                time.sleep(0.01)
+            pull.kill()
+        assert pull.returncode == -signal.SIGKILL
+        assert not stored(receiver.folder / ".dvc/cache", sender.folder / IMAGES).exists()
+    with servers.s3(server) as options:
+        set_remote(receiver, options)
+        assert is_whole(receiver, sender)
+
+
+def test_check_cache_mends_from_the_remote(storage, sender, receiver):
+    """A wrong object and the file that came of it, a wrong list of a folder, a wrong run, and a half-written object."""
+    share(receiver, "pull")
+    cache = receiver.folder / ".dvc/cache"
+    model = stored(cache, receiver.folder / MODEL)
+    run = next(cache.glob("runs/??/*/*"))
+    for path in (model, receiver.folder / MODEL, run, next(cache.glob("files/md5/??/*.dir"))):
+        damage(path)
+    model.with_name(".half.tmp").write_bytes(b"half")
+    output = receiver.make("check-cache")
+    assert "removed from the cache, 4 of" in output and "everything recorded is in place" in output
+    assert is_whole(receiver, sender)
+    assert "removed" not in receiver.make("check-cache")
+
+
+def test_check_cache_without_a_remote_says_that_repro_computes(storage, sender, receiver):
+    share(receiver, "pull")
+    receiver.run("rm", ".dvc/config.local")
+    damage(stored(receiver.folder / ".dvc/cache", receiver.folder / MODEL))
+    damage(receiver.folder / MODEL)
+    output = share(receiver, "cache", status=1)
+    assert f"lacks {MODEL}" in output and "run `dvc repro`, which computes what is missing" in output
+    assert receiver.stages_run(receiver.run("dvc", "repro")) == ["train@tiny"]
+    assert "everything recorded is in place" in share(receiver, "cache")
+    set_remote(receiver, {"url": str(storage)})
+    assert is_whole(receiver, sender)
+
+
+def test_wrong_bytes_are_not_sent(storage, sender, receiver):
+    share(receiver, "pull")
+    damage(stored(receiver.folder / ".dvc/cache", receiver.folder / MODEL))
+    assert f"wrong bytes in the cache for {MODEL}; run `make check-cache`" in share(receiver, "push", status=1)
+    assert "everything recorded is in place" in share(receiver, "cache")
+    assert is_whole(receiver, sender)

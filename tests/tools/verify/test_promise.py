@@ -1,0 +1,37 @@
+"""When the bits are promised, and what of the rest dvc.lock does not tell."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from tests.conftest import ROOT
+
+REASONS = """
+import pathlib, sys
+from tools.verify import promise
+print(promise.why_not(pathlib.Path(sys.argv[1])), promise.not_recorded(pathlib.Path(sys.argv[1])), sep="\\n")
+"""
+JAX = "Keras runs on JAX (KERAS_BACKEND)"
+NATIVE = "params.yaml says `instructions: native`"
+GPU = "params.yaml says `device: gpu`"
+
+
+@pytest.mark.parametrize(
+    ("text", "backend", "reasons", "not_recorded"),
+    [
+        ("seed: 1", "tensorflow", [], []),
+        ("seed: 1", "torch", [], []),  # which is not heeded
+        ("seed: 1", "jax", [JAX], [JAX]),
+        ("instructions: native", "tensorflow", [NATIVE], []),
+        ("device: gpu", "tensorflow", [GPU], []),
+        ("{device: gpu, instructions: native}", "jax", [JAX, NATIVE, GPU], [JAX]),
+    ],
+)
+def test_what_is_not_promised_is_named(text, backend, reasons, not_recorded, tmp_path):
+    params = tmp_path / "params.yaml"
+    params.write_text(text)
+    command = [sys.executable, "-c", REASONS, params]
+    printed = subprocess.check_output(command, cwd=ROOT, env=os.environ | {"KERAS_BACKEND": backend}, text=True)
+    assert printed == f"{reasons}\n{not_recorded}\n"

@@ -1,0 +1,379 @@
+"""`make verify` on a Git and DVC repository with this project's stages, on the real digits, cut down to be fast."""
+
+import hashlib
+import importlib.metadata
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from ruamel.yaml import YAML
+
+from stages.common.cli import UserError
+from tests.conftest import ROOT
+from tools.verify import rerun as verify
+from tools.verify.rerun import Outcome, compare, verdict
+
+PARAMS = """
+seed: 1
+threads: 2
+instructions: avx2
+device: auto
+data_parallel: 1
+models:
+  tiny:
+    layers: [Flatten, {Dense: {units: 10, activation: softmax}}]
+    optimizer: {name: SGD, learning_rate: 0.1}
+    batch_size: 500
+    epochs: 1
+    validation_split: 0.05
+inference: {images: data/sample_images, top_k: 3, batch_size: 32}
+"""
+METRICS = "metrics/tiny.json"
+
+
+class Project:
+    """A Git repository and the commands of its user."""
+
+    def __init__(self, folder: Path, home: Path):
+        self.folder = folder
+        kept = {key: value for key, value in os.environ.items() if not key.startswith(("GIT_", "DVC_"))}
+        self.environment = kept | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "HOME": str(home),
+            "TMPDIR": str(home),
+            "PYTHONDONTWRITEBYTECODE": "1",  # which would change the folders that `snapshot` compares
+            "GIT_CONFIG_GLOBAL": str(home / "gitconfig"),
+        }
+        (home / "gitconfig").write_text("[user]\n name = Test\n email = test@example.org\n")
+
+    def git(self, *arguments: str) -> str:
+        return subprocess.check_output(["git", *arguments], cwd=self.folder, env=self.environment, text=True)
+
+    def commit(self) -> None:
+        self.git("add", "-A")
+        self.git("commit", "-qm", "test")
+
+    def verify(self, *arguments: str, **environment: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "tools.verify", *arguments]
+        environment = self.environment | environment
+        return subprocess.run(command, cwd=self.folder, env=environment, capture_output=True, text=True)
+
+    def edit(self, name: str, old: str, new: str) -> None:
+        edit(self.folder / name, old, new)
+
+
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
+def md5_of(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+@pytest.fixture(scope="module")
+def project(downloaded, tmp_path_factory) -> Project:
+    """The stages from download to evaluate, run and committed; the outside files were fetched before."""
+    made = Project(tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home"))
+    for folder in ("stages", "tools"):
+        shutil.copytree(ROOT / folder, made.folder / folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("assets.yaml", "requirements.txt", ".gitattributes", ".gitignore", ".dvcignore"):
+        shutil.copy(ROOT / name, made.folder)
+    (made.folder / "params.yaml").write_text(PARAMS)
+    yaml = YAML(typ="safe", pure=True)
+    pipeline = yaml.load((ROOT / "dvc.yaml").read_bytes())
+    for stage in ("infer", "plots", "report"):
+        del pipeline["stages"][stage]
+    with (made.folder / "dvc.yaml").open("w") as file:
+        yaml.dump({"stages": pipeline["stages"]}, file)
+    made.git("init", "-q", "-b", "main")
+    subprocess.run(["dvc", "init", "-q"], cwd=made.folder, env=made.environment, check=True)
+    (made.folder / ".dvc/tmp").mkdir(exist_ok=True)
+    (made.folder / verify.DOWNLOADS).symlink_to(ROOT / verify.DOWNLOADS)
+    subprocess.run(["dvc", "repro", "-q"], cwd=made.folder, env=made.environment, check=True)
+    made.commit()
+    return made
+
+
+@pytest.fixture(scope="module")
+def proven(project) -> Iterator[tuple[subprocess.CompletedProcess, Path, Path]]:
+    """A rerun of the untouched commit that left its folders behind: what it said, as committed, as rerun."""
+    before = snapshot(project.folder)
+    done = project.verify("--keep")
+    assert snapshot(project.folder) == before
+    kept = Path(done.stderr.rpartition("kept: ")[2].strip())
+    yield done, kept / "committed", kept / "rerun"
+    shutil.rmtree(kept)
+
+
+def snapshot(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if "__pycache__" not in path.parts}
+
+
+@pytest.fixture
+def copies(proven, tmp_path) -> tuple[Path, Path]:
+    """The two folders without the large files, to be changed by a test."""
+    _, committed, rerun = proven
+    for folder in (committed, rerun):
+        ignored = shutil.ignore_patterns(".git", ".dvc", "data", "models")
+        shutil.copytree(folder, tmp_path / folder.name, ignore=ignored)
+    return tmp_path / "committed", tmp_path / "rerun"
+
+
+def different(outcomes: list[Outcome]) -> dict[str, str]:
+    return {outcome.path: outcome.note for outcome in outcomes if outcome.level != "same"}
+
+
+# --------------------------------------------------------------------------------------------- the command as a whole
+
+
+def test_an_untouched_commit_is_reproduced_to_the_bit(proven):
+    done, _, rerun = proven
+    assert done.returncode == 0, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert last.startswith("reproduced to the bit")
+    assert {line.split()[0] for line in lines} == {"same"}
+    assert {METRICS, "models/tiny.keras", "data/raw", "metrics/history/tiny.csv"} <= {line.split()[1] for line in lines}
+    assert done.stderr.count("Running stage") == 4, "every stage works"
+    assert not (rerun.parent / "cache").exists(), "nothing was kept in a cache, and nothing came from one"
+
+
+def test_one_altered_byte_and_one_altered_hash_are_each_named(project, tmp_path):
+    """In a shallow clone with a detached HEAD, and with a Git hook's variables set, as CI and hooks have them."""
+    project.git("checkout", "-q", "-b", "altered")
+    text = (project.folder / METRICS).read_text()
+    digit = next(character for character in text if character.isdigit() and character != "0")
+    (project.folder / METRICS).write_text(text.replace(digit, str(int(digit) - 1), 1))
+    project.edit("dvc.lock", md5_of(project.folder / "models/tiny.keras"), "0" * 32)
+    project.commit()
+    project.git("checkout", "-q", "main")
+    subprocess.run(["git", "clone", "-q", "--depth=1", "--branch=altered", f"file://{project.folder}", str(tmp_path)],
+                   env=project.environment, check=True)  # fmt: skip
+    shallow = Project(tmp_path, Path(project.environment["HOME"]))
+    shallow.git("checkout", "-q", "--detach")
+    (tmp_path / ".dvc/tmp").mkdir()
+    (tmp_path / verify.DOWNLOADS).symlink_to(ROOT / verify.DOWNLOADS)
+    shallow.environment["GIT_DIR"] = "/nonexistent"
+    done = shallow.verify()
+    assert done.returncode == 1
+    *lines, last = done.stdout.splitlines()
+    assert last.startswith("not reproduced")
+    assert {line.split()[1] for line in lines if line.startswith("different")} == {METRICS, "models/tiny.keras"}
+    assert "the rerun gives what dvc.lock records" in next(line for line in lines if METRICS in line)
+
+
+def test_figures_of_another_platform_pass_within_tolerance(project):
+    """A commit as another platform would have made it: other figures, rightly recorded; named by its tag."""
+    project.git("checkout", "-q", "-b", "elsewhere")
+    old = md5_of(project.folder / METRICS)
+    yaml = YAML(typ="safe")
+    figures = yaml.load(project.folder / METRICS)
+    project.edit(METRICS, str(figures["accuracy"]), str(round(figures["accuracy"] - 0.0021, 6)))
+    project.edit("dvc.lock", old, md5_of(project.folder / METRICS))
+    project.commit()
+    project.git("tag", "v1")
+    project.git("checkout", "-q", "main")
+    done = project.verify("--tolerance", "--rev", "v1")
+    assert done.returncode == 0, done.stderr
+    *_, reason, last = done.stdout.splitlines()
+    assert "--tolerance" in reason
+    assert last.startswith("reproduced within tolerance")
+    assert "accuracy 0.0021 (allowed 0.01)" in last
+
+
+def test_jax_reruns_within_tolerance_also_where_there_is_no_tensorflow(project):
+    pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
+    done = project.verify(KERAS_BACKEND="jax", PYTHONPATH=str(ROOT / "tests/no_tensorflow"))
+    assert done.returncode == 0, done.stderr
+    *_, reason, last = done.stdout.splitlines()
+    assert reason == "compared within tolerance: Keras runs on JAX (KERAS_BACKEND)"
+    assert last.startswith("reproduced within tolerance")
+    assert "computing with JAX" in done.stderr and "computing with TensorFlow" not in done.stderr
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing_behind(project, tmp_path, number):
+    environment = project.environment | {"TMPDIR": str(tmp_path)}
+    with subprocess.Popen([sys.executable, "-m", "tools.verify"], cwd=project.folder, env=environment,
+                          stderr=subprocess.PIPE, text=True) as process:  # fmt: skip
+        while "Running stage" not in (line := process.stderr.readline()):
+            assert line, "it ended before a stage ran"
+        process.send_signal(number)
+        process.stderr.read()
+    assert process.returncode == 128 + number
+    assert list(tmp_path.iterdir()) == []
+    assert not any(str(tmp_path) in command for command in running())
+
+
+def running() -> list[str]:
+    folders = [path for path in Path("/proc").iterdir() if path.name.isdigit()]
+    found = []
+    for folder in folders:
+        try:
+            found.append(str((folder / "cwd").readlink()))
+        except OSError:
+            continue
+    return found
+
+
+def test_a_commit_with_other_library_versions_gets_advice_and_no_verdict(project, tmp_path):
+    project.git("checkout", "-q", "-b", "older")
+    project.edit("requirements.txt", "keras==", "keras==1.")
+    project.commit()
+    project.git("checkout", "-q", "main")
+    project.environment["TMPDIR"] = str(tmp_path)
+    done = project.verify("--rev", "older")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "keras==1.3" in done.stderr and "in a clone of its own" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_jax_a_package_may_be_missing_and_no_other_version_be_there(tmp_path, monkeypatch):
+    requirements = tmp_path / "requirements.txt"
+    requirements.write_text(f"no-such-package==1.0\nkeras=={importlib.metadata.version('keras')}\n")
+    with pytest.raises(UserError, match=r"no-such-package==1\.0 \(here: not installed\)"):
+        verify.check_versions(requirements, "HEAD")
+    monkeypatch.setattr(verify, "ON_JAX", True)
+    verify.check_versions(requirements, "HEAD")
+    requirements.write_text("keras==1.0\n")
+    with pytest.raises(UserError, match=r"keras==1\.0"):
+        verify.check_versions(requirements, "HEAD")
+
+
+def test_an_unknown_revision_is_named(project):
+    done = project.verify("--rev", "no-such-tag")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("error: no-such-tag: no such branch, tag or commit")
+
+
+# ---------------------------------------------------------------------------------- comparing two copies, without a run
+
+
+def test_each_altered_file_is_named_with_what_is_right(copies):
+    committed, rerun = copies
+    (committed / "metrics/classes/tiny.csv").write_text("digit\n")
+    edit(rerun / "dvc.lock", md5_of(rerun / METRICS), "1" * 32)
+    (rerun / METRICS).write_text('{"accuracy": 0.1, "loss": 9}\n')
+    found = different(compare(committed, rerun))
+    assert found.keys() == {METRICS, "metrics/classes/tiny.csv"}
+    assert found["metrics/classes/tiny.csv"].endswith("the rerun gives what dvc.lock records")
+    assert found[METRICS].startswith("beyond tolerance: accuracy 0.")
+
+
+def test_a_wrong_record_is_no_matter_of_tolerance(copies):
+    committed, rerun = copies
+    text = (committed / METRICS).read_text()
+    (committed / METRICS).write_text(text + " ")
+    outcomes = compare(committed, rerun)
+    assert different(outcomes).keys() == {METRICS}
+    assert verdict(outcomes, tolerant=True)[0] is False
+
+
+def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
+    committed, rerun = copies
+    yaml = YAML(typ="safe", pure=True)
+    lock = yaml.load((committed / "dvc.lock").read_bytes())
+    lock["stages"]["evaluate@old"] = {"cmd": "true", "outs": [{"path": "metrics/old.json", "md5": "0" * 32}]}
+    del lock["stages"]["train@tiny"]
+    with (committed / "dvc.lock").open("w") as file:
+        yaml.dump(lock, file)
+    found = different(compare(committed, rerun))
+    assert found.keys() == {"dvc.lock", "metrics/old.json", "models/tiny.keras", "metrics/history/tiny.csv"}
+    assert "stage evaluate@old is not in dvc.yaml; stage train@tiny is not recorded" in found["dvc.lock"]
+    assert "no stage of dvc.yaml makes it" in found["metrics/old.json"]
+    assert "does not record it" in found["models/tiny.keras"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "named"),
+    [
+        ("seed: 1", "seed: 2", "train@tiny: recorded with another version of seed in params.yaml"),
+        (md5_of(ROOT / "stages/mnist.py"), "0" * 32, "prepare: recorded with another version of stages/mnist.py"),
+        ("--out data/prepared", "--out  data/prepared", "prepare: recorded with another version of the command"),
+    ],
+)
+def test_a_lock_that_tells_of_other_sources_is_named(copies, old, new, named):
+    committed, rerun = copies
+    edit(committed / "dvc.lock", old, new)
+    outcomes = compare(committed, rerun)
+    assert different(outcomes) == {"dvc.lock": named}
+    assert verdict(outcomes, tolerant=True)[0] is False
+
+
+def test_a_metric_that_was_never_committed_is_named(copies):
+    committed, rerun = copies
+    (committed / METRICS).unlink()
+    assert different(compare(committed, rerun, untracked=[METRICS])).keys() == {METRICS}
+
+
+def test_folders_that_git_keeps_are_compared_file_by_file(copies):
+    committed, rerun = copies
+    for folder in copies:
+        (folder / "metrics/plots/deeper").mkdir(parents=True)
+        for name in ("a.png", "b.png", "deeper/c.png", "deeper.png"):
+            (folder / "metrics/plots" / name).write_bytes(name.encode())
+        record(folder, "plots", "metrics/plots")
+    assert different(compare(committed, rerun)) == {}
+    (rerun / "metrics/plots/b.png").write_bytes(b"other")
+    (rerun / "metrics/plots/deeper/c.png").unlink()
+    record(rerun, "plots", "metrics/plots")
+    assert different(compare(committed, rerun)).keys() == {"metrics/plots/b.png", "metrics/plots/deeper/c.png"}
+
+
+def record(folder: Path, stage: str, path: str) -> None:
+    yaml = YAML(typ="safe", pure=True)
+    lock = yaml.load((folder / "dvc.lock").read_bytes())
+    lock["stages"][stage] = {"cmd": "true", "outs": [{"path": path, "md5": verify.md5(folder / path)}]}
+    with (folder / "dvc.lock").open("w") as file:
+        yaml.dump(lock, file)
+
+
+def test_folders_are_hashed_as_dvc_does(project):
+    recorded = verify.outputs(verify.read_lock(project.folder / "dvc.lock"))
+    for path in ("data/raw", "data/sample_images", "data/sample_labels.json"):
+        assert verify.md5(project.folder / path) == recorded[path]
+
+
+@pytest.mark.parametrize("text", ["", "stages: [", "stages: {train: {outs: [{path: a}]}}"])
+def test_a_damaged_lock_is_an_error_for_a_person(tmp_path, text):
+    (tmp_path / "dvc.lock").write_text(text)
+    with pytest.raises(UserError, match=r"dvc\.lock cannot be read"):
+        verify.read_lock(tmp_path / "dvc.lock")
+
+
+# -------------------------------------------------------------------------------------------------------- verdicts
+
+SAME, MODEL = Outcome("data/raw"), Outcome("models/a.keras", "uncompared")
+WITHIN = [Outcome(f"metrics/{gap}.json", "within", gaps={"loss": gap}) for gap in (0.001, 0.002, 0.0005)]
+BEYOND = Outcome("metrics/c.json", "beyond", gaps={"loss": 0.3})
+
+
+@pytest.mark.parametrize(
+    ("outcomes", "tolerant", "reproduced", "words"),
+    [
+        ([SAME, SAME], False, True, "reproduced to the bit: 2 of 2"),
+        ([SAME, SAME], True, True, "reproduced to the bit: 2 of 2"),
+        ([SAME, MODEL, *WITHIN], True, True, "reproduced within tolerance: 1 of 5"),
+        ([SAME, MODEL, *WITHIN], False, False, "not reproduced: 1 of 5"),
+        ([SAME, BEYOND, *WITHIN], True, False, "not reproduced: 1 of 5"),
+        ([SAME, BEYOND, *WITHIN], False, False, "not reproduced: 1 of 5"),
+    ],
+)
+def test_verdicts(outcomes, tolerant, reproduced, words):
+    found, line = verdict(outcomes, tolerant)
+    assert found is reproduced
+    assert line.startswith(words)
+
+
+def test_the_verdict_gives_the_greatest_difference_and_says_what_another_platform_would_accept():
+    _, line = verdict([SAME, *WITHIN], tolerant=False)
+    assert "loss 0.002 (allowed 0.02)" in line
+    assert "would pass on another platform" in line
+    assert "would pass" not in verdict([BEYOND, *WITHIN], tolerant=False)[1]

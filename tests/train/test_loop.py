@@ -1,0 +1,240 @@
+"""The training loop beside Keras' own `fit`, on the same batches of real digits."""
+
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+
+from stages import mnist, network
+from stages.common.cli import UserError
+from stages.common.params import Model
+from stages.train import loop
+from stages.train.checkpoint import Checkpoint
+
+SHAPE = (28, 28, 1)
+HIDDEN = {"Dense": {"units": 12, "activation": "sigmoid"}}
+SOFTMAX = {"Dense": {"units": 10, "activation": "softmax"}}
+ADAM = {"name": "Adam", "learning_rate": 0.001}
+SGD = {"name": "SGD", "learning_rate": 0.1}
+
+
+def version(*layers: object, **settings: object) -> Model:
+    defaults = {"layers": list(layers or ("Flatten", HIDDEN, SOFTMAX)), "optimizer": SGD, "epochs": 2}
+    return Model.model_validate(defaults | {"validation_split": 0.05} | settings)
+
+
+def fit(
+    model: Model, digits: mnist.Digits, seed: int = 42, checkpoint: Checkpoint | None = None
+) -> tuple[keras.Model, list[dict]]:
+    keras.utils.set_random_seed(seed)
+    trained = network.build("v", model, SHAPE, mnist.CLASSES, fast=True)
+    return trained, loop.fit(trained, network.optimizer("v", model), digits, model, seed, checkpoint)
+
+
+class Batches(keras.utils.PyDataset):
+    """Batches for Keras' `fit`, in the order that this project gives them."""
+
+    def __init__(self, digits: mnist.Digits, batch_size: int):
+        super().__init__()
+        self.digits, self.batch_size = digits, batch_size
+        self.start_epoch(0)
+
+    def start_epoch(self, epoch: int, logs: dict | None = None) -> None:
+        self.order = np.random.default_rng([42, epoch]).permutation(len(self.digits.labels))
+
+    def __len__(self) -> int:
+        return -(-len(self.order) // self.batch_size)
+
+    def __getitem__(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        chosen = self.order[number * self.batch_size :][: self.batch_size]
+        return self.digits.images[chosen], self.digits.labels[chosen]
+
+
+def fit_with_keras(model: Model, digits: mnist.Digits, **stopping: object) -> tuple[keras.Model, list[dict]]:
+    """The same training by `compile` and `fit` alone."""
+    keras.utils.set_random_seed(42)
+    plain = network.build("v", model, SHAPE, mnist.CLASSES)
+    arguments = {"learning_rate": model.optimizer.learning_rate, **model.optimizer.model_extra}
+    optimizer = getattr(keras.optimizers, model.optimizer.name)(**arguments)
+    plain.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    at = int(len(digits.labels) * (1 - model.validation_split))
+    batches = Batches(mnist.Digits(digits.images[:at], digits.labels[:at]), model.batch_size)
+    callbacks = [keras.callbacks.EarlyStopping(**stopping)] if stopping else []
+    plain.fit(
+        batches,
+        validation_data=(digits.images[at:], digits.labels[at:]) if model.validation_split else None,
+        epochs=model.epochs,
+        shuffle=False,
+        verbose=0,
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.start_epoch), *callbacks],
+    )
+    figures = plain.history.history
+    return plain, [{name: values[epoch] for name, values in figures.items()} for epoch in range(len(figures["loss"]))]
+
+
+def assert_same(ours: tuple[keras.Model, list[dict]], theirs: tuple[keras.Model, list[dict]]) -> None:
+    for row, expected in zip(ours[1], theirs[1], strict=True):
+        assert row == pytest.approx({"epoch": row["epoch"]} | expected, abs=1e-5)
+    for one, other in zip(ours[0].get_weights(), theirs[0].get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-5)
+
+
+def assert_same_bits(one: keras.Model, other: keras.Model) -> None:
+    for mine, yours in zip(one.get_weights(), other.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, yours)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        version(),
+        version(validation_split=0.0, batch_size=600),
+        version(optimizer=ADAM, batch_size=50),
+        version("Flatten", "BatchNormalization", HIDDEN, "BatchNormalization", SOFTMAX),
+        version("Flatten", {"Dense": {"units": 12, "kernel_regularizer": "l2", "activity_regularizer": "l1"}}, SOFTMAX),
+        version({"Conv2D": {"filters": 3, "kernel_size": 5}}, "MaxPooling2D", "Flatten", SOFTMAX, epochs=1),
+        version("Flatten", {"Dense": {"units": 10, "activation": "softmax", "kernel_constraint": "max_norm"}}),
+        version(optimizer=SGD | {"momentum": 0.9, "nesterov": True, "clipnorm": 0.5, "weight_decay": 0.01}),
+        version(optimizer=SGD | {"use_ema": True, "ema_momentum": 0.9}),
+    ],
+    ids=["sgd", "whole", "adam", "batch norm", "regularised", "cnn", "constraint", "momentum", "averages"],
+)
+def test_training_gives_the_weights_and_figures_of_keras(model, digits):
+    """570 examples or fewer, in batches of 32, 50 and all: the last, smaller batch counts too."""
+    assert_same(fit(model, digits), fit_with_keras(model, digits))
+
+
+@pytest.mark.parametrize(
+    "stopping",
+    [
+        {"monitor": "val_loss", "patience": 0},
+        {"monitor": "val_loss", "patience": 2, "restore_best_weights": True},
+        {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.01},
+        {"monitor": "loss", "patience": 0, "min_delta": 0.05},
+    ],
+    ids=str,
+)
+def test_training_stops_where_keras_stops(stopping, digits):
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    settings = {"optimizer": SGD | {"learning_rate": 1.0}, "epochs": 40, "validation_split": 0.3}
+    mode = "max" if "accuracy" in stopping["monitor"] else "min"  # Keras finds it by the names of the metrics
+    ours = fit(version(early_stopping=stopping, **settings), small)
+    theirs = fit_with_keras(version(**settings), small, mode=mode, **stopping)
+    assert 1 < len(ours[1]) < 40
+    assert_same(ours, theirs)
+
+
+def test_without_validation_the_history_has_the_training_figures_alone(digits):
+    _, history = fit(version(validation_split=0.0, epochs=1), digits)
+    assert [list(row) for row in history] == [["epoch", "loss", "accuracy"]]
+
+
+def test_the_validation_part_is_the_end_where_keras_cuts(digits):
+    train, validation = loop.split(digits, 0.33)
+    assert (len(train.labels), len(validation.labels)) == (401, 199)  # 600 * (1 - 0.33) is just below 402
+    np.testing.assert_array_equal(np.concatenate([train.images, validation.images]), digits.images)
+    with pytest.raises(UserError, match=r"^validation_split: 0\.9999 leaves no example of 600 to train on"):
+        loop.split(digits, 0.9999)
+
+
+def test_how_often_the_bar_moves_changes_no_weight(digits, monkeypatch):
+    model = version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX)
+    usual, history = fit(model, digits)
+    for calls in (1, 7):
+        monkeypatch.setattr(loop, "CALLS_PER_EPOCH", calls)
+        other, other_history = fit(model, digits)
+        assert_same_bits(usual, other)
+        for row, other_row in zip(history, other_history, strict=True):
+            assert row == pytest.approx(other_row, abs=1e-6)  # sums of float32, grouped in another way
+
+
+@pytest.mark.parametrize(
+    "layer", [{"RandomFlip": {"mode": "horizontal"}}, {"RandomRotation": {"factor": 0.1}}], ids=str
+)
+def test_random_layers_follow_the_seed(layer, digits):
+    """RandomRotation has an operation that XLA cannot compile: such a stack trains without it."""
+    model = version(layer, {"Dropout": {"rate": 0.2}}, "Flatten", SOFTMAX, epochs=1)
+    one, again, other = fit(model, digits), fit(model, digits), fit(model, digits, seed=43)
+    assert_same_bits(one[0], again[0])
+    assert one[1] == again[1] != other[1]
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float16", "mixed_float16"])
+def test_a_layer_may_have_another_type(dtype, digits):
+    _, history = fit(
+        version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": dtype, "kernel_regularizer": "l2"}}), digits
+    )
+    assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):
+    linear = {"Dense": {"units": 10}}
+    with pytest.raises(UserError, match=r"^epoch 1: loss is (nan|inf): training diverged; lower .*learning_rate$"):
+        fit(version("Flatten", linear, linear, SOFTMAX, optimizer=SGD | {"learning_rate": 1e30}), digits)
+
+
+class CutOff(Checkpoint):
+    """A checkpoint during whose n-th saving the training is cut off."""
+
+    def __init__(self, *arguments: object, after: int):
+        super().__init__(*arguments)
+        self.left = after
+
+    def save(self, *arguments: object) -> None:
+        super().save(*arguments)
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    ("model", "after"),
+    [
+        (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, epochs=4), (1, 1, 1)),
+        (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX), (2,)),
+        (version({"RandomRotation": {"factor": 0.1}}, {"GaussianNoise": {"stddev": 0.1}}, "Flatten", SOFTMAX), (1,)),
+        (version("Flatten", "BatchNormalization", HIDDEN, SOFTMAX, optimizer=ADAM, epochs=3), (2,)),
+        (version(optimizer=SGD | {"momentum": 0.9, "use_ema": True, "ema_momentum": 0.9}, epochs=3), (2,)),
+        (version(optimizer={"name": "Nadam", "learning_rate": 0.001}, epochs=3), (1,)),
+        (version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": "bfloat16"}}, epochs=3), (1,)),
+    ],
+    ids=["dropout", "end", "rotation", "adam", "averages", "nadam", "bfloat16"],
+)
+def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(model, after, digits, tmp_path, capsys):
+    """Cut off after so many more epochs, once for each number; the last epoch counts too."""
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    check_resumed(model, small, after, tmp_path / "v.ckpt", capsys)
+
+
+def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_same_epoch(digits, tmp_path, capsys):
+    """Its state is the best loss, how long it has waited and, as here, the best weights."""
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    settings = {"optimizer": SGD | {"learning_rate": 1.0}, "epochs": 40, "validation_split": 0.3}
+    model = version(early_stopping={"patience": 3, "restore_best_weights": True}, **settings)
+    losses = [row["val_loss"] for row in fit(model, small)[1]]
+    best = losses.index(min(losses)) + 1
+    assert 1 < best == len(losses) - 3
+    check_resumed(model, small, (best, 1), tmp_path / "v.ckpt", capsys)
+
+
+def check_resumed(model: Model, digits: mnist.Digits, after: tuple[int, ...], path: Path, capsys) -> None:
+    usual, history = fit(model, digits)
+    for more in after:
+        with pytest.raises(KeyboardInterrupt):
+            fit(model, digits, checkpoint=CutOff(path, bytes(32), after=more))
+    capsys.readouterr()
+    resumed, resumed_history = fit(model, digits, checkpoint=Checkpoint(path, bytes(32)))
+    logged = capsys.readouterr().err.splitlines()
+    assert logged[0] == f"going on after epoch {sum(after)}, saved in {path}"
+    assert [line.split("/")[0] for line in logged[1:]] == [f"epoch {row['epoch']}" for row in history[sum(after) :]]
+    assert resumed_history == history
+    assert_same_bits(usual, resumed)
+
+
+def test_a_checkpoint_changes_no_bit(digits, tmp_path):
+    model = version(epochs=2)
+    usual, history = fit(model, digits)
+    kept, kept_history = fit(model, digits, checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    assert history == kept_history
+    assert_same_bits(usual, kept)

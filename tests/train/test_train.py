@@ -1,0 +1,132 @@
+"""The train and evaluate stages, and the loop under them, on a small slice of real digits."""
+
+import csv
+import json
+from itertools import pairwise
+
+import keras
+import numpy as np
+import pytest
+
+from stages import mnist, network
+from stages.common.cli import UserError
+from stages.common.params import Model, load_params
+from stages.evaluate import evaluate, scores
+from stages.train import loop
+from stages.train.__main__ import train
+from tests.conftest import ROOT
+
+MLP = {
+    "layers": [
+        "Flatten",
+        {"Dense": {"units": 16, "activation": "relu"}},
+        {"Dense": {"units": 10, "activation": "softmax"}},
+    ],
+    "optimizer": {"name": "SGD", "learning_rate": 0.1},
+    "epochs": 2,
+    "validation_split": 0.1,
+}
+
+
+def fitted(block: dict, digits: mnist.Digits, seed: int = 42) -> tuple[keras.Model, list[dict]]:
+    model = Model.model_validate(block)
+    keras.utils.set_random_seed(seed)
+    built = network.build("v", model, digits.images.shape[1:], 10, fast=True)
+    return built, loop.fit(built, network.optimizer("v", model), digits, model, seed)
+
+
+def same(one: keras.Model, other: keras.Model) -> bool:
+    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
+
+
+@pytest.mark.parametrize("optimizer", [{"name": "SGD", "learning_rate": 0.1}, {"name": "Adam", "learning_rate": 0.001}])
+def test_the_compiled_loop_computes_what_plain_keras_computes(digits, optimizer):
+    block = MLP | {"optimizer": optimizer, "batch_size": 50}
+    model = Model.model_validate(block)
+    ours, history = fitted(block, digits)
+    keras.utils.set_random_seed(42)
+    plain = network.build("v", model, (28, 28, 1), 10)
+    plain.compile(network.optimizer("v", model), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    images, labels = digits.images[:540], digits.labels[:540]
+    for epoch in range(2):
+        order = np.random.default_rng([42, epoch]).permutation(540)
+        theirs = plain.fit(images[order], labels[order], batch_size=50, shuffle=False, verbose=0).history
+        validation = plain.evaluate(digits.images[540:], digits.labels[540:], verbose=0, return_dict=True)
+        expected = [theirs["loss"][0], theirs["accuracy"][0], validation["loss"], validation["accuracy"]]
+        assert list(history[epoch].values())[1:] == pytest.approx(expected, abs=1e-4)
+    for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+
+
+def test_seed_and_nothing_else_decides_the_bits(digits, monkeypatch):
+    block = MLP | {"layers": ["Flatten", {"Dropout": {"rate": 0.2}}, *MLP["layers"][1:]]}
+    one, _ = fitted(block, digits)
+    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", 3)
+    again, _ = fitted(block, digits)
+    other, _ = fitted(block, digits, seed=43)
+    assert same(one, again)
+    assert not same(one, other)
+
+
+def test_training_stops_when_the_validation_loss_rises(digits):
+    block = MLP | {
+        "epochs": 50,
+        "optimizer": {"name": "Adam", "learning_rate": 0.05},
+        "early_stopping": {"patience": 0},
+    }
+    _, history = fitted(block, digits)
+    losses = [row["val_loss"] for row in history]
+    assert len(losses) < 50
+    assert losses[-1] >= losses[-2]
+    assert all(later < earlier for earlier, later in pairwise(losses[:-1]))
+
+
+def test_a_loss_that_is_no_number_stops_with_advice(digits):
+    block = MLP | {"optimizer": {"name": "SGD", "learning_rate": 1e30}}
+    with pytest.raises(UserError, match="learning_rate"):
+        fitted(block, digits)
+
+
+def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits, tmp_path):
+    for number in (1, 2):
+        keras.backend.clear_session()
+        keras.utils.set_random_seed(42)
+        train("v", Model.model_validate(MLP), 42, digits, tmp_path / f"{number}.keras", tmp_path / f"{number}.csv")
+    assert (tmp_path / "1.keras").read_bytes() == (tmp_path / "2.keras").read_bytes()
+    with (tmp_path / "1.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+    assert [row["epoch"] for row in rows] == ["1", "2"]
+    loaded = keras.saving.load_model(tmp_path / "1.keras")
+    assert loaded.predict(digits.images[:3], verbose=0).shape == (3, 10)
+    evaluate(loaded, digits, tmp_path / "m.json", tmp_path / "c.csv", tmp_path / "p.csv", tmp_path / "d.json")
+    metrics = json.loads((tmp_path / "m.json").read_text())
+    with (tmp_path / "p.csv").open(newline="") as file:
+        predictions = list(csv.DictReader(file))
+    assert len(predictions) == 600  # more than one batch, and the last one smaller
+    assert metrics["accuracy"] == pytest.approx(np.mean([row["actual"] == row["predicted"] for row in predictions]))
+
+
+def test_scores_of_each_class_by_hand():
+    rows = scores(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), classes=4)
+    assert rows == [
+        [0, 1.0, 0.5, 0.666667, 2],
+        [1, 0.333333, 1.0, 0.5, 1],
+        [2, 0.0, 0.0, 0.0, 1],
+        [3, 0.0, 0.0, 0.0, 0],
+    ]
+
+
+def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):
+    bad = tmp_path / "params.yaml"
+    bad.write_text((ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: thirty"))
+    done = stage("train", "--params", bad, "--version", "mlp", "--prepared", "nowhere", "--model", tmp_path / "m.keras",
+                 "--history", tmp_path / "h.csv")  # fmt: skip
+    assert done.returncode == 1
+    assert "models.cnn.epochs" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_the_shipped_versions_are_valid():
+    assert list(load_params(ROOT / "params.yaml").models) == ["mlp", "mlp_batchnorm", "cnn"]

@@ -1,0 +1,122 @@
+"""Compare the metrics with those of another revision and fail where one got worse than gate.yaml allows.
+
+Prints a Markdown table: metric, base, now, change, verdict. Exit status 1 if a metric is worse than its tolerance, is
+missing now, or is not a finite number; 0 otherwise. It needs Git alone, no cache and no remote.
+"""
+
+import argparse
+import json
+import math
+import subprocess
+import sys
+from pathlib import Path
+
+from benchmarks.report import table as markdown_table
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.yaml_files import load_yaml
+
+DIRECTIONS = ("higher", "lower", "same")
+FAILED = ("worse", "missing", "not a number")
+
+
+def load_rules(path: Path) -> dict[str, dict]:
+    """Read gate.yaml: {metric or version.metric: {better, tolerance}}; a UserError names a key that is wrong."""
+    rules = load_yaml(path, max_bytes=100_000)
+    if not isinstance(rules, dict):
+        raise UserError(f"{path}: must be a block of metrics, such as `accuracy: {{better: higher, tolerance: 0.01}}`")
+    for metric, rule in rules.items():
+        if not isinstance(rule, dict) or not rule or rule.keys() - {"better", "tolerance"}:
+            raise UserError(f"{path}: {metric}: must have the keys `better` and `tolerance` and no others")
+        if rule.get("better", "same") not in DIRECTIONS:
+            raise UserError(f"{path}: {metric}.better: {rule['better']}; allowed: {', '.join(DIRECTIONS)}")
+        tolerance = rule.get("tolerance", 0)
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+            raise UserError(f"{path}: {metric}.tolerance: {tolerance}; allowed: a number from 0")
+    return rules
+
+
+def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
+    """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}."""
+    done = subprocess.run(
+        [sys.executable, "-m", "dvc", what, "diff", *options, "--json", base], capture_output=True, text=True
+    )
+    if done.returncode:
+        raise UserError(f"dvc {what} diff {base}: {done.stderr.strip().removeprefix('ERROR: ')}")
+    return json.loads(done.stdout)
+
+
+def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
+    """What gate.yaml says about a metric of a version; a UserError if it says nothing."""
+    rule = rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
+    if rule.keys() != {"better", "tolerance"}:
+        raise UserError(
+            f"gate.yaml: no rule for {version}.{metric}; add `{metric}: {{better: higher, tolerance: 0.01}}`"
+        )
+    return rule
+
+
+def verdict(old: float | None, new: float | None, better: str, tolerance: float) -> str:
+    """One of: new, missing, not a number, same, better, within tolerance, worse."""
+    if new is None:
+        return "missing"
+    if not _finite(new):
+        return "not a number"
+    if not _finite(old):
+        return "new"
+    if new == old:
+        return "same"
+    gain = {"higher": new - old, "lower": old - new, "same": -abs(new - old)}[better]
+    if gain > 0:
+        return "better"
+    return "within tolerance" if -gain <= tolerance + 1e-12 else "worse"  # 0.98 - 0.97 is a little more than 0.01
+
+
+def judge(changes: dict[str, dict[str, dict]], rules: dict[str, dict]) -> list[tuple[str, str, str, str, str]]:
+    """A row for each metric, in order of its name: metric, base, now, change, verdict."""
+    rows = []
+    for file, metrics in sorted(changes.items()):
+        version = Path(file).stem
+        for metric, values in sorted(metrics.items()):
+            old, new = values.get("old"), values.get("new")
+            told = verdict(old, new, **rule_for(rules, version, metric))
+            change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
+            rows.append((f"{version}.{metric}", _shown(old), _shown(new), change, told))
+    return rows
+
+
+def _finite(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def _shown(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, int | float) else str(value)
+
+
+def table(rows: list[tuple[str, str, str, str, str]]) -> str:
+    """The rows as a Markdown table; what fails the gate is bold."""
+    rows = [(*cells, f"**{told}**" if told in FAILED else told) for *cells, told in rows]
+    return "\n".join(markdown_table(["metric", "base", "now", "change", "verdict"], *rows)) + "\n"
+
+
+def failed(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
+    """The metrics that shut the gate."""
+    return [metric for metric, *_, told in rows if told in FAILED]
+
+
+def main() -> None:
+    """Read the command line and compare."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
+    parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
+    arguments = parser.parse_args()
+    rows = judge(diff("metrics", arguments.base, "--all"), load_rules(arguments.rules))
+    print(table(rows), end="")
+    if failed(rows) or not rows:
+        raise UserError(
+            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the verdicts above"
+        )
+
+
+if __name__ == "__main__":
+    cli.run(main)

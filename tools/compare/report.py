@@ -1,0 +1,135 @@
+"""Bring the report, metrics/report/index.html, up to date; or write report.html with another revision's figures in it.
+
+With --base the page starts with the figures and learning curves of that revision beside those of the files as they
+are now. It is written to report.html, which Git ignores, so that what the pipeline recorded stays as it is. It needs
+Git alone: metrics are in Git, so nothing of the other revision is trained or fetched.
+"""
+
+import argparse
+import io
+import json
+import shlex
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+from dvc.repo import Repo
+
+from stages import outputs
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.files import write_bytes
+from stages.report import drawing
+from stages.report import page as report
+
+OUT = Path("report.html")
+# Of a version or ResNet50: the key in its metrics file, how it is shown, and which way is better (0: neither).
+FIGURES: dict[str, tuple[Callable[[float], str], int]] = {
+    "accuracy": ("{:.2%}".format, 1),
+    "loss": ("{:.4f}".format, -1),
+    "epochs": ("{:.0f}".format, 0),
+    "top1_accuracy": ("{:.1%}".format, 1),
+    "top3_accuracy": ("{:.1%}".format, 1),
+}
+
+
+def extract(rev: str, folder: Path) -> None:
+    """Put the metrics of a revision into an empty folder; a UserError says that there is no such revision, or none."""
+    # Not an option, whatever the name looks like.
+    command = ["git", "archive", "--format=zip", "--end-of-options", rev, "metrics"]
+    done = subprocess.run(command, capture_output=True)
+    if done.returncode:
+        raise UserError(
+            f"{rev}: {done.stderr.decode(errors='replace').strip()}; name a branch, tag or commit that has metrics"
+        )
+    # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
+    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+        archive.extractall(folder)
+
+
+def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
+    """{version or "resnet50": {figure: value}} of a folder of metrics, in order of their names."""
+    found = {}
+    for path in sorted(metrics.glob("*.json")):
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):  # ResNet50's predictions
+            continue
+        history = metrics / "history" / f"{path.stem}.csv"
+        value |= {"epochs": len(outputs.read_history(history))} if history.exists() else {}
+        found[path.stem] = {name: value[name] for name in FIGURES if value.get(name) is not None}
+    return found
+
+
+def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) -> list[dict]:
+    """A row for each figure that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
+    rows = []
+    for version in [*new, *(name for name in old if name not in new)]:
+        before, now = old.get(version, {}), new.get(version, {})
+        for figure, (shown, better) in FIGURES.items():
+            if figure not in before | now:
+                continue
+            both = figure in before and figure in now
+            gain = now[figure] - before[figure] if both else 0
+            rows.append(
+                {
+                    "version": version,
+                    "figure": figure.replace("_", " "),
+                    "old": shown(before[figure]) if figure in before else "–",
+                    "new": shown(now[figure]) if figure in now else "–",
+                    "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
+                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * better)), ""),
+                }
+            )
+    return rows
+
+
+def curves(versions: list[dict], history: Path) -> list[dict]:
+    """A chart for each version that the other revision has, too: the loss now, and in its folder of histories."""
+    made = []
+    for version in versions:
+        path = history / f"{version['name']}.csv"
+        if path.exists():
+            sides = [("validation", np.array(version["history"])), ("other", outputs.read_history(path))]
+            column = 1 if any(np.isnan(table[:, 3]).all() for _, table in sides) else 3
+            lines = [
+                {"look": version["look"], "kind": kind, "values": table[:, column].tolist()} for kind, table in sides
+            ]
+            made.append(version | {"chart": drawing.line_chart(lines, log=True)})
+    return made
+
+
+def page(base: str) -> str:
+    """Today's page with the figures and curves of the revision `base` at its start."""
+    with Repo(".") as repo:
+        command = repo.stage.load_one(name="report").cmd
+    arguments = report.parser().parse_args(shlex.split(command)[3:])  # after `python -m stages.report`
+    today = report.gather(arguments)
+    with tempfile.TemporaryDirectory() as folder:
+        extract(base, Path(folder))
+        old = Path(folder, "metrics")
+        names = [*(version["name"] for version in today["versions"]), "resnet50"]
+        new = {name: figures for name, figures in read_figures(arguments.resnet50.parent).items() if name in names}
+        rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
+        return report.render(today, {"name": base, "rows": rows, "curves": curves(today["versions"], old / "history")})
+
+
+def main() -> None:
+    """Command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tools.compare.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base", help="a branch, tag or commit to compare with")
+    args = parser.parse_args()
+    if args.base:
+        write_bytes(OUT, page(args.base).encode())
+        cli.log(f"{OUT}: open it in a browser")
+    else:
+        sys.exit(subprocess.run([sys.executable, "-m", "dvc", "repro", "--single-item", "report"]).returncode)
+
+
+if __name__ == "__main__":
+    cli.run(main)

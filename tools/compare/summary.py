@@ -1,0 +1,136 @@
+"""What a branch changes, on one page: results, gate, parameters, learning curves and the pictures that differ.
+
+Markdown for a pull request, or text for a terminal. All figures come from `dvc metrics diff`, `dvc params diff` and the
+files that Git keeps, so that it needs neither cache nor remote. The exit status is 0 whatever the gate says.
+
+GitHub and GitLab strip pictures that are embedded in Markdown, but show those that a repository keeps. So a picture is a
+link to the commit's own file, and the learning curves are also drawn in characters, which show everywhere.
+"""
+
+import argparse
+import csv
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from rich.markdown import Markdown
+
+from benchmarks.report import table
+from stages.common import cli
+from tools.compare import gate
+from tools.verify.rerun import ROOT, commit_of, git
+
+BARS = "▁▂▃▄▅▆▇█"
+PICTURES = "metrics/plots"
+
+
+def curve(values: list[float]) -> str:
+    """One character a value, from the lowest bar for the least to the highest for the greatest."""
+    low, span = min(values), max(values) - min(values)
+    return "".join(BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values)
+
+
+def curves(history: str) -> list:
+    """Epochs of a learning curve's CSV, then its loss and its val_loss: `0.48 ▇▃▁ 0.31`, nothing where it has none."""
+    rows = list(csv.DictReader(io.StringIO(history)))
+    cells = []
+    for name in ("loss", "val_loss"):
+        values = [float(row[name]) for row in rows if row[name]]
+        cells.append(f"{values[0]:.3f} {curve(values)} {values[-1]:.3f}" if values else "")
+    return [len(rows), *cells]
+
+
+def results(metrics: dict[str, dict[str, dict]]) -> list[str]:
+    """Table of the versions: accuracy, loss, epochs and learning curves, the best accuracy first."""
+    rows = []
+    for file, figures in metrics.items():
+        now = {name: values.get("new") for name, values in figures.items()}
+        history = Path("metrics/history", Path(file).stem).with_suffix(".csv")
+        if now.get("accuracy") is not None and history.is_file():
+            rows.append([f"`{Path(file).stem}`", now["accuracy"], now.get("loss"), *curves(history.read_text())])
+    rows.sort(key=lambda row: row[1], reverse=True)
+    return table(["version", "accuracy", "loss", "epochs", "training loss", "validation loss"], *rows)
+
+
+def verdicts(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
+    """What the gate says, and the table of the metrics that are not the same."""
+    shut = gate.failed(rows)
+    changed = [row for row in rows if row[-1] != "same"]
+    lines = [f"**shut**: {', '.join(shut)}" if shut else "open", ""]
+    lines += [gate.table(changed)] if changed else []
+    return [*lines, f"{len(rows) - len(changed)} of {len(rows)} metrics are the same."]
+
+
+def parameters(changes: dict[str, dict[str, dict]]) -> list[str]:
+    """Table of the parameters that differ."""
+    rows = [
+        [name, code(values.get("old")), code(values.get("new"))]
+        for parameters in changes.values()
+        for name, values in sorted(parameters.items())
+    ]
+    return table(["parameter", "base", "now"], *rows) if rows else ["No parameter differs."]
+
+
+def code(value: object) -> str:
+    """A value as code in a cell of a Markdown table; nothing for a parameter that is not there."""
+    if value is None:
+        return ""
+    text = json.dumps(value, ensure_ascii=False).replace("|", "\\|").replace("`", "'")  # neither may end the cell
+    return f"`{text}`"
+
+
+def pictures(base: str, base_url: str, now_url: str) -> list[str]:
+    """Each picture that differs, as it was beside as it is now; without addresses a list."""
+    commit = commit_of(base)
+    before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PICTURES).splitlines()
+    changed = git(ROOT, "diff", "--name-only", commit, "--", PICTURES).splitlines()
+    changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PICTURES).splitlines()
+    if not (base_url and now_url):
+        return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No picture differs."]
+    rows = []
+    for path in sorted(changed):
+        old = f"![base]({base_url.replace('{path}', path)})" if path in before else ""
+        new = f"![now]({now_url.replace('{path}', path)})" if Path(path).is_file() else ""
+        rows.append([f"`{Path(path).name}`", old, new])
+    return table(["picture", "base", "now"], *rows) if rows else ["No picture differs."]
+
+
+def summary(base: str, base_url: str = "", now_url: str = "") -> str:
+    """The page as Markdown.
+
+    Args:
+        base: the revision to compare with.
+        base_url, now_url: where a picture of `base` and today's are shown, with {path} for its path in the repository.
+    """
+    metrics = gate.diff("metrics", base, "--all")
+    rows = gate.judge(metrics, gate.load_rules(Path("gate.yaml")))
+    sections = {
+        "Results": results(metrics),
+        f"Gate: against {base}": verdicts(rows),
+        "Parameters": parameters(gate.diff("params", base)),
+        "Pictures": pictures(base, base_url, now_url),
+    }
+    return "\n\n".join(f"## {title}\n\n" + "\n".join(lines).strip() for title, lines in sections.items()) + "\n"
+
+
+def main() -> None:
+    """Read the command line and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
+    parser.add_argument("--format", choices=("markdown", "text"), default="text", help="default: %(default)s")
+    for name, whose in {"BASE_URL": "the base's", "NOW_URL": "today's"}.items():
+        text = f"where {whose} pictures are shown, with {{path}} in it (default: the environment variable {name})"
+        parser.add_argument(f"--{name.lower().replace('_', '-')}", default=os.environ.get(name, ""), help=text)
+    args = parser.parse_args()
+    page = summary(args.base, args.base_url, args.now_url)
+    if args.format == "markdown":
+        print(page, end="")
+    else:
+        Console(width=None if sys.stdout.isatty() else 100).print(Markdown(page))
+
+
+if __name__ == "__main__":
+    cli.run(main)

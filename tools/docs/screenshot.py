@@ -1,0 +1,57 @@
+"""Take docs/report.png, the README's picture of the report, with Debian's chromium: two views, one in each theme."""
+
+import base64
+import io
+import tempfile
+from pathlib import Path
+
+from PIL import Image
+from selenium import webdriver
+from selenium.webdriver.chrome.service import Service
+
+ROOT = Path(__file__).resolve().parents[2]
+SECTIONS = ("results", "training")  # the first in the light theme, the second in the dark one
+WIDTH, HEIGHT = 1180, 1000  # of each view; the picture has them side by side at half the size
+FLAGS = [
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--hide-scrollbars",
+]
+
+
+def views() -> list[Image.Image]:
+    """The page scrolled to each section, in its theme."""
+    taken = []
+    with tempfile.TemporaryDirectory() as profile:
+        options = webdriver.ChromeOptions()
+        options.binary_location = "/usr/bin/chromium"
+        for flag in [*FLAGS, f"--user-data-dir={profile}"]:
+            options.add_argument(flag)
+        with webdriver.Chrome(options=options, service=Service("/usr/bin/chromedriver")) as driver:
+            size = {"width": WIDTH, "height": HEIGHT, "deviceScaleFactor": 1, "mobile": False}
+            driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+            driver.get((ROOT / "metrics/report/index.html").as_uri())
+            for section in SECTIONS:
+                if taken:
+                    driver.find_element("id", "theme").click()
+                script = "document.getElementById(arguments[0]).scrollIntoView({behavior: 'instant'})"
+                driver.execute_script(script, section)
+                shot = driver.execute_cdp_cmd("Page.captureScreenshot", {"format": "png"})["data"]
+                taken.append(Image.open(io.BytesIO(base64.b64decode(shot))).convert("RGB"))
+    return taken
+
+
+def main() -> None:
+    """Take the views and put them side by side."""
+    picture = Image.new("RGB", (WIDTH, HEIGHT // 2))
+    for place, view in enumerate(views()):
+        picture.paste(view.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.LANCZOS), (place * WIDTH // 2, 0))
+    (ROOT / "docs").mkdir(exist_ok=True)
+    picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ROOT / "docs/report.png", optimize=True)
+
+
+if __name__ == "__main__":
+    main()

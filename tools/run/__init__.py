@@ -1,0 +1,1 @@
+"""What wraps `dvc repro`, and what shares its results."""

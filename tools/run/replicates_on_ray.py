@@ -1,0 +1,87 @@
+"""Replicates of all versions at once, on a Ray cluster: `make replicates ENGINE=ray`.
+
+DVC decides which versions of replicates/dvc.yaml are out of date. Each of these with each seed is a task of its own, with
+the same bits as run one by one (`make replicates`). As soon as a version has all its seeds, its results are written and
+DVC records them, so that a run that was cut off goes on with the other versions.
+
+The cluster is that of the environment variable RAY_ADDRESS; without it Ray starts on this machine for the time of the run.
+"""
+
+import os
+import shlex
+import subprocess
+import sys
+from collections.abc import Iterator
+
+from dvc.repo import Repo
+
+from stages import compute, mnist
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.params import Params, load_params
+from stages.infer import cluster
+from tools.run import replicate, repro
+
+PIPELINE = "replicates/dvc.yaml"
+MEMORY = 2 * 1024**3  # bytes that Ray sets aside for a task; the CNN's training took 1.5 GiB
+
+
+def measure(params: Params, version: str, seed: int, *digits: mnist.Digits) -> dict[str, float]:
+    """One task, in a process that computes as a stage does."""
+    compute.set_up(params, params.data_parallel)
+    return replicate.measure(version, params.model(version), seed, *digits)
+
+
+def run_on_ray(params: Params, versions: list[str], digits: list[mnist.Digits]) -> Iterator[tuple[str, int, dict]]:
+    """Train each version with each seed, in any order; yield version, seed, accuracy and loss as they come.
+
+    A task whose process or node dies is run again, elsewhere.
+    """
+    trainings = [(version, seed) for version in versions for seed in replicate.seeds_of(params)]
+    at_once = max(1, min(len(trainings), os.cpu_count() // params.threads))  # where Ray starts on this machine
+    with cluster.connected(at_once, params.threads) as ray, cli.progress(total=len(trainings), desc="trainings") as bar:
+        resources = {"num_cpus": params.threads, "num_gpus": int(params.device == "gpu"), "memory": MEMORY}
+        task = ray.remote(max_retries=3, **resources)(measure)
+        shared = [ray.put(each) for each in digits]
+        running = {task.remote(params, *training, *shared): training for training in trainings}
+        while running:
+            (done,), _ = ray.wait(list(running))
+            try:
+                yield *running.pop(done), ray.get(done)
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            bar.update()
+
+
+def main() -> None:
+    """Command line."""
+    cli.parser(__doc__).parse_args()
+    params = load_params("params.yaml")
+    repro.alone()
+    if subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"]).returncode:
+        raise UserError("the stage prepare failed, as its messages above say")
+    with Repo() as repo:
+        changed = repo.status(targets=[PIPELINE])
+        if not changed:
+            cli.log("Replicates are up to date.")
+            return
+        stages = {
+            stage.name.split("@")[1]: stage for stage in repo.stage.collect(PIPELINE) if stage.addressing in changed
+        }
+        arguments = {name: replicate.parser().parse_args(shlex.split(stage.cmd)[3:]) for name, stage in stages.items()}
+        prepared = next(iter(arguments.values())).prepared
+        digits = [mnist.load(prepared, part) for part in ("train", "test")]
+        results = {version: {} for version in stages}
+        for version, seed, figures in run_on_ray(params, list(stages), digits):
+            cli.log(f"{version}, seed {seed}: accuracy {figures['accuracy']:.4f}")
+            results[version][seed] = figures
+            if len(results[version]) == params.replicates.seeds:
+                name = stages[version].addressing
+                if repo.status(targets=[name]).get(name) != changed[name]:
+                    raise UserError(f"{name}: its code, data or params changed meanwhile; run `make replicates` again")
+                replicate.write(arguments[version].out, dict(sorted(results[version].items())))
+                repo.commit(name, force=True)
+
+
+if __name__ == "__main__":
+    cli.run(main)

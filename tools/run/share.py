@@ -1,0 +1,278 @@
+"""Exchange results with a remote, check the cache and mend it: `push`, `pull` and `cache`.
+
+push   sends what dvc.lock and *.dvc files record, and the run-cache (what was computed before) with all that it names.
+pull   fetches what they record and the run-cache, checks every byte, and puts the files in place.
+cache  compares each object of the cache with the hash in its name, removes the wrong ones, and mends what is recorded.
+
+Each can be interrupted and run again. DVC's own `push` sends no results that are in Git, so that the run-cache is of no
+use elsewhere, and takes a folder for complete where its list of files is; both report some errors as missing files.
+"""
+
+import argparse
+import errno
+import json
+import socket
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from dvc.config import NoRemoteError, RemoteNotFoundError
+from dvc.data_cloud import Remote
+from dvc.exceptions import DvcException
+from dvc.fs import RemoteMissingDepsError
+from dvc.fs.callbacks import TqdmCallback
+from dvc.repo import Repo
+from dvc.utils import dict_sha256
+from dvc.utils.serialize import load_yaml
+from dvc_data.hashfile.hash import hash_file
+from dvc_objects.fs import generic
+
+from stages.common import cli
+from stages.common.cli import UserError
+from tools.verify.rerun import md5
+
+OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
+Names = dict[str, str]  # path of a file below the cache: what a person calls it
+
+
+# ------------------------------------------------------------------------------------------------- what there should be
+
+
+def object_name(digest: str) -> str:
+    """Where an object lies below the cache; the hash of a list of a folder's files ends in `.dir`."""
+    return f"{OBJECTS}/{digest[:2]}/{digest[2:]}"
+
+
+def with_files(cache: Path, digest: str, path: str) -> Iterator[tuple[str, str]]:
+    """Name and path of an object, and if it is the list of a folder's files, and here, those of the files."""
+    yield object_name(digest), path
+    if digest.endswith(".dir") and (cache / object_name(digest)).is_file():
+        for entry in json.loads((cache / object_name(digest)).read_bytes()):
+            yield object_name(entry["md5"]), f"{path}/{entry['relpath']}"
+
+
+def recorded(repo: Repo, cache: Path) -> Names:
+    """The objects of all outputs that dvc.lock and *.dvc files record."""
+    outs = (out for out in repo.index.outs if out.use_cache and out.hash_info and not out.stage.is_repo_import)
+    return {name: path for out in outs for name, path in with_files(cache, out.hash_info.value, str(out))}
+
+
+def run_cache(cache: Path) -> Names:
+    """The entries of the run-cache, after the objects that they name and that are here."""
+    entries = [path.relative_to(cache).as_posix() for path in sorted(cache.glob(f"{RUNS}/??/*/*"))]
+    outs = [out for entry in entries for out in load_yaml(cache / entry)["outs"]]
+    objects = (pair for out in outs for pair in with_files(cache, out["md5"], out["path"]))
+    return {name: path for name, path in objects if (cache / name).is_file()} | dict.fromkeys(entries, "the run-cache")
+
+
+# ------------------------------------------------------------------------------------------------------- what there is
+
+
+def is_right(path: Path) -> bool:
+    """Whether an object, or an entry of the run-cache, has the hash in its name."""
+    if path.parents[2].name != RUNS:
+        return md5(path) == path.parent.name + path.name.removesuffix(".dir")
+    try:
+        return dict_sha256(load_yaml(path), exclude=["size", "nfiles"]) == path.name
+    except (DvcException, ValueError, AttributeError):  # no YAML, no text, no mapping
+        return False
+
+
+def remove_wrong(paths: Iterable[Path]) -> dict[Path, str]:
+    """Remove the files that are not what their names say; return the MD5 that each had."""
+    wrong = {path: md5(path) for path in paths if path.is_file() and not is_right(path)}
+    for path in wrong:
+        path.unlink()
+    return wrong
+
+
+def sizes(remote: Remote, names: Iterable[str]) -> dict[str, int | None]:
+    """The sizes in bytes of those files that the remote has; a UserError if it does not answer."""
+    names = list(names)
+    with talking_to(remote):
+        answers = remote.fs.info([remote.fs.join(remote.path, name) for name in names], return_exceptions=True)
+        for answer in answers:  # DVC gives any failure over HTTP as a missing file, with its cause
+            if isinstance(answer, Exception) and (not isinstance(answer, FileNotFoundError) or remedy(answer)):
+                raise answer
+    return {name: info["size"] for name, info in zip(names, answers, strict=True) if isinstance(info, dict)}
+
+
+def is_right_there(remote: Remote, name: str) -> bool:
+    """Whether an object at the remote has the hash in its name; all of it is read."""
+    with talking_to(remote):
+        _, found = hash_file(remote.fs.join(remote.path, name), remote.fs, "md5")
+    return found.value == "".join(name.split("/")[-2:]).removesuffix(".dir")
+
+
+# ------------------------------------------------------------------------------------------------------------ messages
+
+
+def called(remote: Remote) -> str:
+    """A remote's name and address."""
+    return f"the remote `{remote.name}` ({remote.fs.unstrip_protocol(remote.path)})"
+
+
+def shown(paths: Iterable[str]) -> str:
+    """The first few of the paths."""
+    paths = sorted(set(paths))
+    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
+
+
+def remedy(error: BaseException | None) -> str | None:
+    """What a person can do about a remote's error, if it or one of its causes is known."""
+    while error:
+        number, status = getattr(error, "errno", None), getattr(error, "status", None)
+        if number in (errno.ENOSPC, errno.EDQUOT):
+            return "free some space there"
+        if number in (errno.EROFS, errno.EPIPE) or status in (405, 501):  # EPIPE: a server hung up on what it is sent
+            return "it can only be read: name another one with REMOTE=..."
+        if isinstance(error, PermissionError | EOFError) or status in (401, 403):  # EOFError: nobody types a password
+            return "check the user, the password or key (in .dvc/config.local), and the rights there"
+        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
+            return "check the address and the network"
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def advice(error: BaseException) -> str:
+    """What an error says, and what to do about it."""
+    said = "it asks for a password" if isinstance(error, EOFError) else str(error) or type(error).__name__
+    return f"{said}; {remedy(error) or 'check the address, and the rights and the free space there'}"
+
+
+@contextmanager
+def talking_to(remote: Remote) -> Iterator[None]:
+    """Turn what a server, or the library that speaks with it, raises into a UserError."""
+    try:
+        yield
+    except Exception as error:
+        raise UserError(f"{called(remote)} does not answer: {advice(error)}") from error
+
+
+# ------------------------------------------------------------------------------------------------------------ commands
+
+
+def copy(source: Remote, target: Remote, names: Iterable[str], doing: str) -> dict[str, BaseException]:
+    """Copy the named files, each under a temporary name first where DVC can; return what failed."""
+    goals = {target.fs.join(target.path, name): name for name in names}
+    origins = [source.fs.join(source.path, name) for name in goals.values()]
+    failed = {}
+    if goals:
+        with TqdmCallback(desc=doing, unit="file", size=len(goals)) as callback:
+            try:
+                generic.copy(source.fs, origins, target.fs, list(goals), callback=callback,
+                             on_error=lambda origin, goal, error: failed.update({goals[goal]: error}))  # fmt: skip
+            except OSError as error:  # DVC renames a single file even when it did not come
+                failed = failed or dict.fromkeys(goals.values(), error)
+    return failed
+
+
+def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
+    """Send what the remote lacks or has with another size; with `verify`, also what it has with other bytes.
+
+    Folders' lists follow their files, and the run-cache follows both: whatever is there is whole.
+    """
+    folder = Path(cache.path)
+    wanted = recorded(repo, folder)
+    lost = {name: path for name, path in wanted.items() if not (folder / name).is_file()}
+    wanted = {name: path for name, path in (wanted | run_cache(folder)).items() if name not in lost}
+    if wrong := [path for name, path in wanted.items() if not is_right(folder / name)]:
+        raise UserError(f"wrong bytes in the cache for {shown(wrong)}; run `make check-cache`; nothing was sent")
+    there = sizes(remote, wanted)
+    if verify:
+        there = {name: size for name, size in there.items() if name.startswith(RUNS) or is_right_there(remote, name)}
+    missing = [name for name in wanted if there.get(name) != (folder / name).stat().st_size]
+    for part in (0, 1, 2):
+        names = [name for name in missing if name.endswith(".dir") + 2 * name.startswith(RUNS) == part]
+        if failed := copy(cache, remote, names, "Sending"):
+            what = advice(next(iter(failed.values())))
+            raise UserError(f"{called(remote)} did not take {shown(wanted[name] for name in failed)}: {what}; "
+                            "then `make push` sends the rest")  # fmt: skip
+    cli.log(f"{called(remote)}: {len(missing)} files sent, {len(wanted) - len(missing)} were there")
+    if lost:
+        raise UserError(f"the cache lacks {shown(lost.values())}; run `make pull` or `dvc repro`, then `make push`")
+
+
+def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
+    """Fetch what is recorded and not in the cache, and the run-cache; keep nothing that is wrong."""
+    folder = Path(cache.path)
+    for _ in ("the lists of folders", "their files"):
+        wanted = {name: path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()}
+        there = sizes(remote, wanted)
+        failed = copy(remote, cache, there, "Fetching")
+        wrong = remove_wrong(folder / name for name in there)
+        for name in there:
+            if (folder / name).is_file():
+                (folder / name).chmod(0o444)  # as DVC does it
+    if remote.fs.protocol not in ("http", "https"):  # which list no files
+        with talking_to(remote):
+            found = list(remote.fs.find(remote.fs.join(remote.path, RUNS)))
+        names = [f"{RUNS}/" + "/".join(remote.fs.parts(path)[-3:]) for path in found]
+        failed |= copy(remote, cache, (name for name in names if not (folder / name).is_file()), "Fetching")
+        remove_wrong(folder / name for name in names)
+    if failed:
+        what = advice(next(iter(failed.values())))
+        raise UserError(f"{called(remote)} did not give {shown(wanted.get(name, name) for name in failed)}: {what}; "
+                        "then `make pull` fetches the rest")  # fmt: skip
+    lost = [path for name, path in wanted.items() if name not in there]
+    bad = [path for name, path in wanted.items() if folder / name in wrong]
+    problems = [f"{what} {shown(paths)}" for what, paths in (("lacks", lost), ("has wrong bytes for", bad)) if paths]
+    if problems:
+        raise UserError(f"{called(remote)} {' and '.join(problems)}; run `make push{' VERIFY=1' if bad else ''}` where the "
+                        "results are, or `dvc repro` here, which computes them")  # fmt: skip
+
+
+def mend(repo: Repo, command: str, remote: str | None) -> None:
+    """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
+    cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
+    folder = Path(cache.path)
+    everything = sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
+    removed = remove_wrong(everything)
+    if removed:
+        cli.log(f"removed from the cache, {len(removed)} of {len(everything)} files: not what their names say")
+    try:
+        if command == "pull" or any(not (folder / name).is_file() for name in recorded(repo, folder)):
+            pull(repo, cache, repo.cloud.get_remote(remote, command))
+    except NoRemoteError:
+        if command == "pull":
+            raise
+        missing = [path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()]
+        raise UserError(f"the cache lacks {shown(missing)}, and there is no remote; run `dvc repro`, which computes "
+                        "what is missing") from None  # fmt: skip
+    finally:
+        for name, path in recorded(repo, folder).items():
+            if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
+                Path(path).unlink()  # it came from the wrong object
+        repo.checkout(allow_missing=True)
+    cli.log(f"the cache is right: {len(everything) - len(removed)} files were, everything recorded is in place")
+
+
+def main() -> None:
+    """Read the command line and do it."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("command", choices=("push", "pull", "cache"))
+    parser.add_argument("--remote", help="the name of a remote (default: DVC's default remote)")
+    parser.add_argument(
+        "--verify", action="store_true", help="push: read what the remote has, and replace what is wrong"
+    )
+    arguments = parser.parse_args()
+    try:
+        with Repo() as repo:
+            if arguments.command == "push":
+                cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
+                push(repo, cache, repo.cloud.get_remote(arguments.remote, "push"), arguments.verify)
+            else:
+                mend(repo, arguments.command, arguments.remote)
+    except NoRemoteError:
+        raise UserError("no remote is set; `dvc remote add --default NAME ADDRESS` sets one (see README.md), or name one "
+                        "with REMOTE=...") from None  # fmt: skip
+    except RemoteNotFoundError as error:
+        raise UserError(f"{error}; `dvc remote list` shows those that there are") from None
+    except RemoteMissingDepsError as error:
+        raise UserError(f"{error}; run `make setup EXTRAS={error.protocol}`") from None
+    except DvcException as error:
+        raise UserError(str(error)) from None
+
+
+if __name__ == "__main__":
+    cli.run(main)

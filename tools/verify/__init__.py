@@ -1,0 +1,1 @@
+"""Rerun a commit and compare."""
