@@ -1,5 +1,7 @@
 """The measurements as Markdown: `performance(results)` is the section of README.md that `make readme` writes."""
 
+from tools.markdown import table
+
 NAMES = {
     "this_project": "this project",
     "keras_fit": "Keras `fit`",
@@ -12,12 +14,6 @@ NAMES = {
     "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
-
-
-def table(head: list, *rows: list) -> list[str]:
-    """Lines of a Markdown table."""
-    first, *others = (f"| {' | '.join(map(str, row))} |" for row in (head, *rows))
-    return [first, "|" + "---|" * len(head), *others]
 
 
 def against(seconds: float, base: float) -> str:

@@ -1,29 +1,26 @@
-"""Reading what the stages before have written under data/prepared and metrics/, and counting in it.
+"""The files below metrics/: their columns, and how each is written and read.
 
-Each function raises UserError with the file, and the line where there is one, of what is missing or malformed.
+Each reader raises UserError with the file, and the line where there is one, of what is missing or malformed.
 """
 
 import csv
-import hashlib
 import json
 import math
-from collections.abc import Callable, Sequence
+import statistics
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.common.cli import UserError
-from stages.common.files import check_sum
-from stages.images.decode import PictureError, decode, list_pictures, picture_name, picture_path, read_file
+from stages.common.files import rounded, write_csv, write_json
 
+HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+PREDICTIONS = ["actual", "predicted", "probability"]
+CLASSES = ["digit", "precision", "recall", "f1", "support"]
+METRICS = ["accuracy", "loss"]
 DIGITS = 10
-PICTURE_SIDE = 240  # pixels, about what a picture gets of a figure
-
-HISTORY_HEADER = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
-PREDICTIONS_HEADER = ["actual", "predicted", "probability"]
-CLASSES_HEADER = ["digit", "precision", "recall", "f1", "support"]
 
 
 @dataclass(frozen=True)
@@ -35,42 +32,11 @@ class Predictions:
     probability: np.ndarray
 
 
-@dataclass(frozen=True)
-class Picture:
-    """One of ResNet50's pictures: its entry in the predictions, its file, and its pixels, uint8, made small."""
-
-    entry: dict
-    path: str
-    size: int
-    sha256: str
-    pixels: np.ndarray
-
-
-# Reading
-
-
-def read_test_set(prepared: Path | str) -> tuple[np.ndarray, np.ndarray]:
-    """The test images, float32 (n, 28, 28) in [0, 1], and labels, uint8 (n,), in the folder `prepared`.
-
-    Raises UserError for a missing file and for one that holds something else.
-    """
-    paths = Path(prepared, "test_images.npy"), Path(prepared, "test_labels.npy")
-    arrays = []
-    for path in paths:
-        try:
-            check_sum(path)
-            arrays.append(np.load(path, mmap_mode="r"))
-        except FileNotFoundError:
-            raise _missing(path) from None
-        except (ValueError, EOFError) as error:
-            raise UserError(f"{path}: not a NumPy array file ({error}); delete it and run `dvc repro`") from None
-    images, labels = arrays
-    if images.ndim != 3 or not len(images) or labels.shape != images.shape[:1]:
-        raise UserError(
-            f"{paths[0]} has the shape {images.shape} and {paths[1].name} {labels.shape}, not (n, rows, columns) "
-            "and (n,); run `dvc repro`"
-        )
-    return images, labels
+def write_history(path: Path | str, history: Iterable[Mapping[str, float]]) -> None:
+    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty."""
+    rows = ([row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
+            for row in history)  # fmt: skip
+    write_csv(path, HISTORY, rows)
 
 
 def read_history(path: Path | str) -> np.ndarray:
@@ -85,7 +51,18 @@ def read_history(path: Path | str) -> np.ndarray:
         figures = [_number(text) for text in row[1:3]] + [_number(text) if text else math.nan for text in row[3:]]
         return [float(epoch), *figures]
 
-    return np.array(_read_rows(path, HISTORY_HEADER, parse))
+    return np.array(_read_rows(path, HISTORY, parse))
+
+
+def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.ndarray) -> None:
+    """Write one row for each image: its label, the most probable class, and that one's probability.
+
+    Args:
+        labels: whole numbers (n,).
+        probabilities: float32 (n, classes).
+    """
+    best = probabilities.argmax(axis=1).tolist()
+    write_csv(path, PREDICTIONS, zip(labels.tolist(), best, map(rounded, probabilities.max(axis=1)), strict=True))
 
 
 def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
@@ -106,16 +83,21 @@ def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
             raise ValueError(f"{row[2]} is not a probability")
         return actual, predicted, probability
 
-    rows = _read_rows(path, PREDICTIONS_HEADER, parse)
+    rows = _read_rows(path, PREDICTIONS, parse)
     if len(rows) < len(labels):
         raise UserError(f"{path}: {len(rows)} rows for {len(labels)} test images; delete it and run `dvc repro`")
     actual, predicted, probability = zip(*rows, strict=True)
     return Predictions(np.array(actual), np.array(predicted), np.array(probability))
 
 
+def write_classes(path: Path | str, scores: Iterable[Sequence[float]]) -> None:
+    """Write the scores of each digit, see `scoring.scores`."""
+    write_csv(path, CLASSES, scores)
+
+
 def read_classes(path: Path | str) -> list[list[float]]:
     """One version's scores: digit, precision, recall, F1 and support of each digit."""
-    return _read_rows(path, CLASSES_HEADER, lambda row, _: [_number(text) for text in row])
+    return _read_rows(path, CLASSES, lambda row, _: [_number(text) for text in row])
 
 
 def read_top_k(path: Path | str) -> list[dict]:
@@ -133,33 +115,35 @@ def read_top_k(path: Path | str) -> list[dict]:
     return entries
 
 
-def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> list[Picture]:
-    """The first `most` entries that have predictions, each with its picture from `images`, a folder or URL.
+def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]]) -> None:
+    """Write a JSON file: seeds, and of each metric the mean, std (of a sample: divided by n - 1) and values.
 
-    Raises UserError for one that is missing or cannot be read.
+    Args:
+        results: the metrics of at least two trainings, by seed.
     """
-    shown = [entry for entry in entries if "predictions" in entry][:most]
-    names = {picture_name(name): name for name in list_pictures(images)} if shown else {}
-    pictures = []
-    for entry in shown:
-        name = names.get(entry["image"])
-        path = picture_path(images, entry["image"] if name is None else name)
-        if name is None:
-            raise UserError(f"{path}: no such file, but it has predictions; run `dvc repro`")
-        try:
-            data = read_file(path)
-            pixels = thumbnail(decode(data))
-        except PictureError as error:
-            raise UserError(f"{path}: {error}, but it has predictions; run `dvc repro`") from None
-        pictures.append(Picture(entry, path, len(data), hashlib.sha256(data).hexdigest(), pixels))
-    return pictures
+    columns = {name: [result[name] for result in results.values()] for name in METRICS}
+    summary = {
+        name: {
+            "mean": rounded(statistics.fmean(values)),
+            "std": rounded(statistics.stdev(values)),
+            "values": [rounded(value) for value in values],
+        }
+        for name, values in columns.items()
+    }
+    write_json(path, {"seeds": list(results)} | summary)
 
 
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (height, width, 3), made smaller until it is at most 240 pixels wide and high."""
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return np.asarray(picture)
+def read_object(path: Path) -> dict:
+    """A JSON object: metrics, a card, results over seeds, labels."""
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(value, dict):
+            raise ValueError("not an object")
+    except FileNotFoundError:
+        raise _missing(path) from None
+    except ValueError as error:
+        raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro`") from None
+    return value
 
 
 def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], int], Sequence]) -> list[Sequence]:
@@ -195,17 +179,3 @@ def _number(text: str) -> float:
 
 def _missing(path: Path | str) -> UserError:
     return UserError(f"{path}: no such file; run `dvc repro`, which makes it")
-
-
-# Counting
-
-
-def confusion(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """Counts, int64 (10, 10): row = actual digit, column = predicted digit."""
-    return np.bincount(actual * DIGITS + predicted, minlength=DIGITS**2).reshape(DIGITS, DIGITS)
-
-
-def confident_mistakes(predictions: Predictions) -> np.ndarray:
-    """The row numbers of all wrong predictions, int64, the most probable first, equal ones in the order of the rows."""
-    wrong = np.flatnonzero(predictions.actual != predictions.predicted)
-    return wrong[np.argsort(-predictions.probability[wrong], kind="stable")]

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import mnist
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.files import atomic_folder, sha256, write_array, write_sums
 from stages.common.params import load_params
 
@@ -41,12 +41,8 @@ def prepare(raw: Path, out: Path) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--raw", type=Path, required=True, help="folder with the four IDX files")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write the arrays to")
-    args = parser.parse_args()
-    load_params(args.params)
-    prepare(args.raw, args.out)
+    load_params(cli.parser(__doc__).parse_args().params)
+    prepare(paths.RAW, paths.PREPARED)
 
 
 if __name__ == "__main__":

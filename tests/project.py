@@ -10,6 +10,7 @@ from pathlib import Path
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
+from tools import checkout
 
 BIN = Path(sys.executable).parent
 SMALL = """
@@ -53,14 +54,7 @@ class Project:
             "GIT_COMMITTER_EMAIL": "test@example.org",
             "PYTHONPATH": str(ROOT / "tests/audit"),
         }
-        listed = subprocess.check_output(
-            ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT
-        )
-        for name in filter(None, listed.decode().split("\0")):
-            if (ROOT / name).is_file():
-                (folder / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, folder / name)
-        self.run("git", "init", "-q", "-b", "main")
+        checkout.copy(folder)
         self.commit("start")
 
     def run(self, *command: str, status: int = 0, **environment: str) -> str:

@@ -27,8 +27,9 @@ import psutil
 from ruamel.yaml import YAML
 
 from stages.common import cli, files
+from tools import checkout
+from tools.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[1]
 ASSETS = ".dvc/tmp/assets"
 SMALL = Path("small-disk")  # where a small file system is mounted in the copy
 IN_A_ROW = 3  # kills of a stage before it may run to its end
@@ -199,12 +200,7 @@ REPRO = ("make", "--silent", "-o", "setup", "repro")
 
 def copy_project(folder: Path) -> None:
     """Copy what Git tracks or would add, with small params, this environment, and links to the fetched files."""
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-    for name in filter(None, listed.decode().split("\0")):
-        if (ROOT / name).is_file() and not name.startswith(("dvc.lock", "metrics/")):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-    subprocess.run(["git", "init", "--quiet", "--template="], cwd=folder, check=True)
+    checkout.copy(folder, leave_out=("dvc.lock", "metrics/"))
     (folder / "params.yaml").write_text(PARAMS)
     (folder / ".venv").symlink_to(ROOT / ".venv")
     (folder / ASSETS).mkdir(parents=True)

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from stages.common import cli, files
+from stages.common import cli, files, paths
 from stages.common.params import load_params
 from stages.download.convert import CONVERTERS
 from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
@@ -55,17 +55,9 @@ def download(
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--assets", default="assets.yaml", help="list of files and sources (default: %(default)s)")
-    parser.add_argument("--raw", required=True, help="folder to write: MNIST, four IDX files")
-    parser.add_argument("--resnet50", required=True, help="folder to write: weights and class names")
-    parser.add_argument("--samples", required=True, help="folder to write: sample pictures")
-    parser.add_argument("--labels", required=True, help="JSON file to write: classes and licences of the samples")
-    parser.add_argument("--cache", default=".dvc/tmp/assets", help="folder for verified files (default: %(default)s)")
-    args = parser.parse_args()
-    load_params(args.params)
-    fetcher = Fetcher(args.cache, CONVERTERS, named_mirrors())
-    download(load_assets(args.assets), args.raw, args.resnet50, args.samples, args.labels, fetcher)
+    load_params(cli.parser(__doc__).parse_args().params)
+    fetcher = Fetcher(paths.DOWNLOADS, CONVERTERS, named_mirrors())
+    download(load_assets(paths.ASSETS), paths.RAW, paths.RESNET50, paths.SAMPLES, paths.SAMPLE_LABELS, fetcher)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from stages import resnet50
+
 
 def class_index(inputs: Sequence[Path]) -> bytes:
     """Keras' imagenet_class_index.json from a file of class ids and a file of labels, both JSON by class number."""
@@ -56,13 +58,7 @@ def todays_name(layer: str) -> str:
 
 def layer_names() -> list[str]:
     """The 107 layers of Keras' ResNet50 that have weights, in the order in which Keras loads them."""
-    names = ["conv1_conv", "conv1_bn"]
-    for stage, blocks in {2: 3, 3: 4, 4: 6, 5: 3}.items():
-        for block in range(1, blocks + 1):
-            first = ["1_conv", "1_bn", "2_conv", "2_bn", "0_conv", "3_conv", "0_bn", "3_bn"]
-            other = ["1_conv", "1_bn", "2_conv", "2_bn", "3_conv", "3_bn"]
-            names += [f"conv{stage}_block{block}_{part}" for part in (first if block == 1 else other)]
-    return [*names, "predictions"]
+    return [layer.name for layer in resnet50.layers() if layer.parameters]
 
 
 def canonical_weights(weights: dict[tuple[str, str], np.ndarray]) -> bytes:

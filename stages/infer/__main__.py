@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_json, write_json_list
 from stages.common.params import Inference, Runtime, load_params
@@ -114,15 +114,9 @@ class Score:
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--images", required=True, help="folder with the pictures, or URL (s3://bucket/folder)")
-    parser.add_argument("--weights", type=Path, required=True, help="folder with ResNet50's weights and class index")
-    parser.add_argument("--labels", type=Path, required=True, help="JSON with the sample pictures' right classes")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write: the shares of right answers")
-    parser.add_argument("--predictions", type=Path, required=True, help="JSON file to write: each picture's classes")
-    args = parser.parse_args()
-    params = load_params(args.params)
-    infer(args.images, args.weights, args.labels, args.metrics, args.predictions, params.inference, params)
+    params = load_params(cli.parser(__doc__).parse_args().params)
+    written = paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS
+    infer(params.inference.images, paths.RESNET50, paths.SAMPLE_LABELS, *written, params.inference, params)
 
 
 if __name__ == "__main__":

@@ -15,12 +15,10 @@ import numpy as np
 import openvino as ov
 from openvino import opset13 as op
 
+from stages import resnet50
 from stages.common import cli, environment
 from stages.common.params import Runtime
-from stages.resnet50 import CLASSES, MEANS
-
-EPSILON = 1.001e-5  # of each BatchNormalization, as keras.applications has it
-BLOCKS = {"conv2": 3, "conv3": 4, "conv4": 6, "conv5": 3}  # residual blocks of each stack
+from stages.resnet50 import EPSILON, MEANS
 
 
 def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
@@ -56,7 +54,11 @@ def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[
 
 
 def build(weights: h5py.File) -> ov.Model:
-    """The graph for any number of pictures, with `preprocess_input` (blue first, minus the means) before it; a KeyError names a missing weight."""
+    """The graph for any number of images, with `preprocess_input` (blue first, minus the means) before it.
+
+    Each BatchNormalization is folded into the convolution before it, each padding into the layer after it. A KeyError
+    names a missing weight.
+    """
 
     def weight(layer: str, name: str) -> np.ndarray:
         return weights[f"{layer}/{layer}/{name}:0"][()]
@@ -68,27 +70,33 @@ def build(weights: h5py.File) -> ov.Model:
         outputs = op.convolution(inputs, kernel, [stride] * 2, [half] * 2, [half] * 2, [1, 1])
         return op.add(outputs, bias.reshape(1, -1, 1, 1))
 
-    def normalised(inputs: ov.Node, name: str, stride: int = 1) -> ov.Node:
-        """The convolution `name`_conv and the BatchNormalization `name`_bn as one convolution."""
-        conv, norm = f"{name}_conv", f"{name}_bn"
+    def normalised(inputs: ov.Node, conv: str, norm: str, stride: int) -> ov.Node:
+        """A convolution and the BatchNormalization after it as one convolution."""
         scale = weight(norm, "gamma") / np.sqrt(weight(norm, "moving_variance") + np.float32(EPSILON))
         bias = (weight(conv, "bias") - weight(norm, "moving_mean")) * scale + weight(norm, "beta")
         return convolve(inputs, weight(conv, "kernel") * scale, bias, stride)
 
-    def residual(inputs: ov.Node, name: str, stride: int, first: bool) -> ov.Node:
-        shortcut = normalised(inputs, f"{name}_0", stride) if first else inputs
-        outputs = op.relu(normalised(inputs, f"{name}_1", stride))
-        outputs = op.relu(normalised(outputs, f"{name}_2"))
-        return op.relu(op.add(shortcut, normalised(outputs, f"{name}_3")))
-
-    pictures = op.parameter([-1, 224, 224, 3], np.float32)
-    blue_first = op.gather(op.transpose(pictures, [0, 3, 1, 2]), [2, 1, 0], 1)
-    x = op.relu(normalised(op.subtract(blue_first, MEANS.reshape(1, 3, 1, 1)), "conv1", stride=2))
-    x = op.max_pool(x, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
-    for stack, blocks in BLOCKS.items():
-        for block in range(1, blocks + 1):
-            stride = 2 if block == 1 and stack != "conv2" else 1
-            x = residual(x, f"{stack}_block{block}", stride, first=block == 1)
-    x = op.avg_pool(x, [1, 1], [0, 0], [0, 0], [7, 7], exclude_pad=True)
-    x = convolve(x, weight("predictions", "kernel")[None, None], weight("predictions", "bias"))
-    return ov.Model([op.softmax(op.reshape(x, [-1, CLASSES], False), 1)], [pictures])
+    images = op.parameter([-1, 224, 224, 3], np.float32)
+    blue_first = op.gather(op.transpose(images, [0, 3, 1, 2]), [2, 1, 0], 1)
+    nodes = {"input_layer": op.subtract(blue_first, MEANS.reshape(1, 3, 1, 1))}
+    layers = {layer.name: layer for layer in resnet50.layers()}
+    for name, layer in layers.items():
+        inputs = [nodes[source] for source in layer.inputs]
+        match layer.type:
+            case "ZeroPadding2D" | "Conv2D":  # part of the layer after it
+                nodes[name] = inputs[0]
+            case "BatchNormalization":
+                conv = layers[layer.inputs[0]]
+                stride = layers[conv.inputs[0]].output[0] // conv.output[0]
+                nodes[name] = normalised(*inputs, conv.name, name, stride)
+            case "Activation":
+                nodes[name] = op.relu(*inputs)
+            case "Add":
+                nodes[name] = op.add(*inputs)
+            case "MaxPooling2D":
+                nodes[name] = op.max_pool(*inputs, [2, 2], [1, 1], [1, 1], [1, 1], [3, 3]).output(0)
+            case "GlobalAveragePooling2D":
+                nodes[name] = op.avg_pool(*inputs, [1, 1], [0, 0], [0, 0], [7, 7], exclude_pad=True)
+            case "Dense":
+                nodes[name] = convolve(*inputs, weight(name, "kernel")[None, None], weight(name, "bias"))
+    return ov.Model([op.softmax(op.reshape(nodes[name], [-1, resnet50.CLASSES], False), 1)], [images])

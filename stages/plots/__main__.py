@@ -12,21 +12,14 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import cli
+from stages import mnist
+from stages.common import cli, paths
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
-from stages.outputs import (
-    Picture,
-    Predictions,
-    confident_mistakes,
-    confusion,
-    read_history,
-    read_pictures,
-    read_predictions,
-    read_test_set,
-    read_top_k,
-)
+from stages.images.shown import Picture, read_pictures
+from stages.outputs import Predictions, read_history, read_predictions, read_top_k
 from stages.plots import charts
+from stages.scoring import confident_mistakes, confusion
 from stages.styles import version_styles
 
 MOST_MISTAKES = 12  # shown for one version
@@ -47,7 +40,8 @@ def plots(
     `epochs` has the versions to draw, in order, and the most epochs that each may train. Raises UserError, before
     anything is written, for a file that is missing or malformed.
     """
-    test_images, labels = read_test_set(prepared)
+    digits = mnist.load(prepared, "test")
+    test_images, labels = digits.images[..., 0], digits.labels
     histories = {version: read_history(Path(history, f"{version}.csv")) for version in epochs}
     answers = {version: read_predictions(Path(predictions, f"{version}.csv"), labels) for version in epochs}
     entries = read_top_k(resnet50)
@@ -106,17 +100,10 @@ def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.F
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("--prepared", required=True, help="folder of the prepared arrays")
-    parser.add_argument("--history", required=True, help="folder of the histories, <version>.csv")
-    parser.add_argument("--predictions", required=True, help="folder of the predictions, <version>.csv")
-    parser.add_argument("--resnet50", required=True, help="ResNet50's predictions, a JSON file")
-    parser.add_argument("--images", required=True, help="folder or URL of ResNet50's pictures")
-    parser.add_argument("--out", required=True, help="folder to write, replaced as a whole")
-    args = parser.parse_args()
-    params = load_params(args.params)
+    params = load_params(cli.parser(__doc__).parse_args().params)
     epochs = {version: model.epochs for version, model in params.models.items()}
-    plots(args.prepared, args.history, args.predictions, args.resnet50, args.images, args.out, epochs)
+    read = paths.PREPARED, paths.HISTORY, paths.PREDICTIONS, paths.RESNET50_PREDICTIONS, params.inference.images
+    plots(*read, paths.PLOTS, epochs)
 
 
 if __name__ == "__main__":

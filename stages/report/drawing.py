@@ -7,9 +7,6 @@ marker of a mark, by the version's place in params.yaml. Small enough to be read
 import math
 from collections.abc import Callable, Sequence
 
-import networkx as nx
-import numpy as np
-
 WIDTH, HEIGHT = 440, 300
 LEFT, RIGHT, TOP, BOTTOM = 58, 14, 12, 46  # margins of the plot area
 
@@ -108,51 +105,3 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int,
         ],
         "x": x,
     }
-
-
-def graph(stages: dict[str, dict], box: int = 236, gap: int = 24, line: int = 16) -> dict:
-    """Boxes for the stages, each below those whose outputs it reads, and the arrows between them.
-
-    `stages` has a dict with `reads` and `writes` (paths) for each name. An arrow that follows from others is left out.
-    """
-    edges = [
-        (source, target)
-        for source, one in stages.items()
-        for target, other in stages.items()
-        if source != target and any(_within(path, out) for out in one["writes"] for path in other["reads"])
-    ]
-    links = nx.DiGraph(edges)
-    links.add_nodes_from(stages)
-    links = nx.transitive_reduction(links)
-    centre, boxes, top = {}, {}, 4.0
-    for layer in nx.topological_generations(links):
-        below = {name: float(np.mean([centre[each] for each in links.predecessors(name)] or [0.0])) for name in layer}
-        names = sorted(layer, key=lambda name: (below[name], list(stages).index(name)))
-        wanted = [below[name] for name in names]
-        if len(names) > 1 and min(np.diff(wanted)) < box + gap:  # side by side
-            middle = float(np.mean(wanted))
-            wanted = [middle + (place - (len(names) - 1) / 2) * (box + gap) for place in range(len(names))]
-        height = 34 + line * max(len(stages[name]["writes"]) for name in names)
-        for name, x in zip(names, wanted, strict=True):
-            centre[name] = x
-            boxes[name] = {
-                "name": name, "x": x, "y": top, "width": box, "height": 34 + line * len(stages[name]["writes"]),
-                "lines": stages[name]["writes"],
-            }  # fmt: skip
-        top += height + 44
-    left = min(centre.values()) - box / 2 - 4
-    for each in boxes.values():
-        each["x"] = round(each["x"] - left - box / 2, 1)
-    arrows = []
-    for source, target in sorted(links.edges):
-        a, b = boxes[source], boxes[target]
-        x1, y1, x2, y2 = a["x"] + box / 2, a["y"] + a["height"], b["x"] + box / 2, b["y"] - 5
-        turn = max(y1, y2 - 39)  # straight down to the gap above the target's row
-        arrows.append(f"M{x1:g} {y1:g}V{turn:g}C{x1:g} {turn + 24:g} {x2:g} {y2 - 24:g} {x2:g} {y2:g}")
-    width = max(each["x"] for each in boxes.values()) + box + 4
-    return {"width": round(width), "height": round(top - 38), "boxes": list(boxes.values()), "arrows": arrows}
-
-
-def _within(path: str, folder: str) -> bool:
-    """Whether a path is the other one, or lies in it, or contains it."""
-    return f"{path}/".startswith(f"{folder}/") or f"{folder}/".startswith(f"{path}/")

@@ -4,11 +4,9 @@ It has its pictures and styles inside, asks nothing of the network, and shows on
 page itself is stages/report/templates/report.html; this module gathers what the template shows.
 """
 
-import argparse
 import base64
 import hashlib
 import io
-import json
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
@@ -18,15 +16,15 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from stages import mnist, outputs, resnet50
-from stages.common import cli
+from stages import mnist, outputs, resnet50, scoring
+from stages.common import paths
 from stages.common.cli import UserError
-from stages.common.files import atomic_folder, sha256, write_bytes
-from stages.common.params import Model, Params, load_params
-from stages.common.yaml_files import load_yaml
-from stages.download.fetch import load_assets
+from stages.common.files import sha256
+from stages.common.params import Model, Params
+from stages.download.fetch import Asset, load_assets
 from stages.images.decode import picture_name
-from stages.report import drawing, resnet50_summary
+from stages.images.shown import Picture, read_pictures
+from stages.report import drawing
 from stages.report.tutorial import TUTORIAL
 from stages.styles import VERSION_COLOURS, VERSION_MARKERS
 
@@ -37,46 +35,6 @@ MOST_GUESSES = 5  # for one picture
 MOST_FILTERS = 64
 RESPONSES = 6  # filters whose response to a digit is shown
 POSITIVE, NEGATIVE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)  # Okabe and Ito's blue and vermilion, for signed numbers
-
-
-# Reading
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object; a UserError names a file that is missing or something else."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; run `dvc repro`, which makes it") from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro`") from None
-    return value
-
-
-def read_pipeline(path: Path, images: str) -> dict[str, dict]:
-    """The stages of a dvc.yaml by name, each with what it reads (data), its code files, params and what it writes."""
-    stages = {}
-    for name, entry in load_yaml(path, max_bytes=1_000_000)["stages"].items():
-        one = entry.get("do", entry)
-        listed = {
-            key: [_path(item, images) for item in one.get(key, [])] for key in ("deps", "outs", "metrics", "plots")
-        }
-        code = [dep for dep in listed["deps"] if dep.startswith(("stages/", "requirements"))]
-        stages[f"{name}@<version>" if one is not entry else name] = {
-            "description": _path(one.get("desc", ""), images),
-            "reads": [dep for dep in listed["deps"] if dep not in code],
-            "code": code,
-            "params": [_path(item, images) for item in one.get("params", [])],
-            "writes": sorted(listed["outs"] + listed["metrics"] + listed["plots"]),
-        }
-    return stages
-
-
-def _path(item: str | dict, images: str) -> str:
-    text = item if isinstance(item, str) else next(iter(item))
-    return text.replace("${inference.images}", images).replace("${key}", "<version>")
 
 
 # Pictures inside the page
@@ -126,14 +84,14 @@ def look(place: int) -> dict:
     return {"colour": place % len(VERSION_COLOURS), "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)]}
 
 
-def gather_version(args: argparse.Namespace, name: str, place: int, model: Model, images: np.ndarray, labels) -> dict:
+def gather_version(name: str, place: int, model: Model, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
-    card = read_json(args.cards / f"{name}.json")
-    history = outputs.read_history(args.history / f"{name}.csv")
-    answers = outputs.read_predictions(args.predictions / f"{name}.csv", labels)
-    spread = args.replicates / f"{name}.json"
-    wrong = outputs.confident_mistakes(answers)
-    counts = outputs.confusion(answers.actual, answers.predicted)
+    card = outputs.read_object(paths.card(name))
+    history = outputs.read_history(paths.history(name))
+    answers = outputs.read_predictions(paths.predictions(name), labels)
+    over_seeds = paths.over_seeds(name)
+    wrong = scoring.confident_mistakes(answers)
+    counts = scoring.confusion(answers.actual, answers.predicted)
     held_out = mnist.COUNTS["train"] - math.floor(mnist.COUNTS["train"] * (1.0 - model.validation_split))
     validated = not np.isnan(history[:, 3]).all()
     return {
@@ -151,7 +109,7 @@ def gather_version(args: argparse.Namespace, name: str, place: int, model: Model
         "epochs": len(history),
         "best": 1 + int(np.nanargmin(history[:, 3])) if validated else None,
         "stopped": len(history) if len(history) < model.epochs else None,
-        "classes": outputs.read_classes(args.classes / f"{name}.csv"),
+        "classes": outputs.read_classes(paths.classes(name)),
         "confusion": counts.tolist(),
         "confused": most_confused(counts),
         "wrong": len(wrong),
@@ -169,7 +127,7 @@ def gather_version(args: argparse.Namespace, name: str, place: int, model: Model
         ],
         "filters": filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
-        "spread": read_json(spread) if spread.exists() else None,
+        "spread": outputs.read_object(over_seeds) if over_seeds.exists() else None,
     }
 
 
@@ -214,9 +172,9 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
     }
 
 
-def gather_pictures(args: argparse.Namespace, pictures: Iterable[outputs.Picture]) -> list[dict]:
-    """ResNet50's pictures with their guesses, and who made them where the sample labels say so."""
-    known = {label["sha256"]: label for label in read_json(args.labels).values()}
+def gather_pictures(pictures: Iterable[Picture], assets: Iterable[Asset]) -> list[dict]:
+    """ResNet50's pictures with their guesses, and who made them where they are sample images."""
+    known = {asset.sha256: asset for asset in assets}
     return [
         {
             "name": picture.entry["image"],
@@ -270,14 +228,13 @@ def f1_chart(versions: Sequence[dict]) -> dict:
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
-def input_files(args: argparse.Namespace, params: Params, pictures: Iterable[outputs.Picture]) -> list[dict]:
+def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
-    per_version = [(args.history, "csv"), (args.predictions, "csv"), (args.classes, "csv"), (args.cards, "json")]
-    paths = [folder / f"{name}.{ending}" for folder, ending in per_version for name in params.models]
-    paths += [path for name in params.models if (path := args.replicates / f"{name}.json").exists()]
-    paths += [args.resnet50, args.guesses, args.labels, args.weights / resnet50.WEIGHTS, args.assets, args.pipeline]
-    paths += [args.prepared / "test_images.npy", args.prepared / "test_labels.npy"]
-    files = {str(path): (path.stat().st_size, sha256(path)) for path in paths}
+    kinds = (paths.history, paths.predictions, paths.classes, paths.card, paths.over_seeds)
+    read = [path for name in versions for kind in kinds if (path := kind(name)).exists()]
+    read += [paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS, paths.ASSETS]
+    read += [paths.PREPARED / "test_images.npy", paths.PREPARED / "test_labels.npy"]
+    files = {str(path): (path.stat().st_size, sha256(path)) for path in read}
     files |= {picture.path: (picture.size, picture.sha256) for picture in pictures}
     return [
         {"path": picture_name(path), "size": files[path][0], "sha256": files[path][1]}
@@ -285,35 +242,32 @@ def input_files(args: argparse.Namespace, params: Params, pictures: Iterable[out
     ]
 
 
-def gather(args: argparse.Namespace) -> dict:
-    """All that the template shows."""
-    params = load_params(args.params)
-    images, labels = outputs.read_test_set(args.prepared)
+def gather(params: Params) -> dict:
+    """All that the template shows, read from the files in `paths`."""
+    digits = mnist.load(paths.PREPARED, "test")
+    images, labels = digits.images[..., 0], digits.labels
     versions = [
-        gather_version(args, name, place, model, images, labels)
-        for place, (name, model) in enumerate(params.models.items())
+        gather_version(name, place, model, images, labels) for place, (name, model) in enumerate(params.models.items())
     ]
-    entries = outputs.read_top_k(args.guesses)
-    pictures = outputs.read_pictures(entries, args.images, MOST_PICTURES)
-    stages = read_pipeline(args.pipeline, params.inference.images)
+    assets = load_assets(paths.ASSETS)
+    entries = outputs.read_top_k(paths.RESNET50_PREDICTIONS)
+    pictures = read_pictures(entries, params.inference.images, MOST_PICTURES)
     return {
         "params": params,
         "versions": versions,
         "test_pictures": len(labels),
         "digit": {"pixels": np.round(np.asarray(images[0], float), 2).tolist(), "label": int(labels[0])},
-        "stages": stages,
-        "graph": drawing.graph(stages),
         "loss_chart": curves(versions, 1, log=True),
         "accuracy_chart": curves(versions, 2, scale=100),
         "f1_chart": f1_chart(versions),
         "spread_chart": spread_chart(versions),
-        "resnet50": read_json(args.resnet50),
-        "pictures": gather_pictures(args, pictures),
+        "resnet50": outputs.read_object(paths.RESNET50_METRICS),
+        "pictures": gather_pictures(pictures, assets),
         "usable": sum("predictions" in entry for entry in entries),
         "errors": [entry for entry in entries if "error" in entry],
-        "resnet50_layers": resnet50_summary.summary(args.weights / resnet50.WEIGHTS),
-        "assets": load_assets(args.assets),
-        "files": input_files(args, params, pictures),
+        "resnet50_layers": resnet50.layers(),
+        "assets": assets,
+        "files": input_files(params.models, pictures),
     }
 
 
@@ -333,35 +287,3 @@ def render(context: dict, base: dict | None = None) -> str:
     return environment.get_template("report.html").render(
         context, base=base, style=style, script=script, digest=digest, colours=VERSION_COLOURS
     )
-
-
-def parser() -> argparse.ArgumentParser:
-    """The command line; every path is required."""
-    made = cli.parser(__doc__)
-    for name, text in {
-        "pipeline": "dvc.yaml, by a name under which it can be a dependency",
-        "assets": "assets.yaml",
-        "prepared": "folder of the prepared arrays",
-        "history": "folder of the histories, <version>.csv",
-        "predictions": "folder of the predictions, <version>.csv",
-        "classes": "folder of the scores of each digit, <version>.csv",
-        "cards": "folder of the models' cards, <version>.json",
-        "replicates": "folder of the results with several seeds, <version>.json, where there are any",
-        "resnet50": "ResNet50's metrics, a JSON file",
-        "guesses": "ResNet50's predictions, a JSON file",
-        "labels": "the sample pictures' labels, a JSON file",
-        "images": "folder or URL of ResNet50's pictures",
-        "weights": "folder of ResNet50's weights",
-        "out": "folder to write, replaced as a whole",
-    }.items():
-        made.add_argument(f"--{name}", type=str if name == "images" else Path, required=True, help=text)
-    return made
-
-
-def main() -> None:
-    """Command line."""
-    args = parser().parse_args()
-    page = render(gather(args)).encode()
-    with atomic_folder(args.out) as folder:
-        write_bytes(folder / "index.html", page)
-    cli.log(f"{args.out / 'index.html'}: {len(page) / 1e6:.2f} MB")

@@ -2,14 +2,11 @@
 
 from pathlib import Path
 
-from stages import compute, mnist, network
-from stages.common import cli
-from stages.common.files import rounded, write_csv
+from stages import compute, mnist, network, outputs
+from stages.common import cli, paths
 from stages.common.params import Model, Runtime, load_params
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint, key_of
-
-HISTORY = ("epoch", "loss", "accuracy", "val_loss", "val_accuracy")
 
 
 def train(
@@ -35,11 +32,7 @@ def train(
     """
     trained, history = loop.train(version, model, digits, seed, checkpoint)
     network.save(trained, model_path)
-    rows = [
-        [row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
-        for row in history
-    ]
-    write_csv(history_path, HISTORY, rows)
+    outputs.write_history(history_path, history)
     if checkpoint:
         checkpoint.remove()
 
@@ -47,27 +40,18 @@ def train(
 def main() -> None:
     """Command line."""
     parser = cli.parser(__doc__)
-    parser.add_argument("--version", required=True, help="name of a block under `models:`")
-    parser.add_argument("--prepared", type=Path, required=True, help="folder with the prepared arrays")
-    parser.add_argument("--model", type=Path, required=True, help=".keras file to write")
-    parser.add_argument("--history", type=Path, required=True, help="CSV file to write, one row an epoch")
-    parser.add_argument(
-        "--checkpoints",
-        type=Path,
-        default=".dvc/tmp/checkpoints",
-        help="folder for the state after the last epoch, from which an interrupted training goes on "
-        "(default: %(default)s)",
-    )
+    parser.add_argument("version", help="name of a block under `models:`")
     args = parser.parse_args()
     params = load_params(args.params)
     model = params.model(args.version)
     computing = compute.set_up(params, params.data_parallel)
-    digits = mnist.load(args.prepared, "train")
+    digits = mnist.load(paths.PREPARED, "train")
     settings = params.model_dump(include=set(Runtime.model_fields))
     parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
-    checkpoint = Checkpoint(args.checkpoints / f"{args.version}.ckpt", key)
-    train(args.version, model, params.seed, digits, args.model, args.history, checkpoint)
+    checkpoint = Checkpoint(paths.CHECKPOINTS / f"{args.version}.ckpt", key)
+    written = paths.model(args.version), paths.history(args.version)
+    train(args.version, model, params.seed, digits, *written, checkpoint)
 
 
 if __name__ == "__main__":

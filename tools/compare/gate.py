@@ -11,10 +11,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-from benchmarks.report import table as markdown_table
 from stages.common import cli
 from stages.common.cli import UserError
 from stages.common.yaml_files import load_yaml
+from tools.markdown import table as markdown_table
 
 DIRECTIONS = ("higher", "lower", "same")
 FAILED = ("worse", "missing", "not a number")

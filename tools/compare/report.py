@@ -8,7 +8,6 @@ Git alone: metrics are in Git, so nothing of the other revision is trained or fe
 import argparse
 import io
 import json
-import shlex
 import subprocess
 import sys
 import tempfile
@@ -17,12 +16,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from dvc.repo import Repo
 
 from stages import outputs
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_bytes
+from stages.common.params import load_params
 from stages.report import drawing
 from stages.report import page as report
 
@@ -104,15 +103,12 @@ def curves(versions: list[dict], history: Path) -> list[dict]:
 
 def page(base: str) -> str:
     """Today's page with the figures and curves of the revision `base` at its start."""
-    with Repo(".") as repo:
-        command = repo.stage.load_one(name="report").cmd
-    arguments = report.parser().parse_args(shlex.split(command)[3:])  # after `python -m stages.report`
-    today = report.gather(arguments)
+    today = report.gather(load_params(paths.PARAMS))
     with tempfile.TemporaryDirectory() as folder:
         extract(base, Path(folder))
         old = Path(folder, "metrics")
         names = [*(version["name"] for version in today["versions"]), "resnet50"]
-        new = {name: figures for name, figures in read_figures(arguments.resnet50.parent).items() if name in names}
+        new = {name: figures for name, figures in read_figures(paths.METRICS).items() if name in names}
         rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
         return report.render(today, {"name": base, "rows": rows, "curves": curves(today["versions"], old / "history")})
 

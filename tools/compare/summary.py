@@ -18,10 +18,10 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from benchmarks.report import table
 from stages.common import cli
+from tools.checkout import ROOT, commit_of, git
 from tools.compare import gate
-from tools.verify.rerun import ROOT, commit_of, git
+from tools.markdown import table
 
 BARS = "▁▂▃▄▅▆▇█"
 PICTURES = "metrics/plots"

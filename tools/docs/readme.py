@@ -7,8 +7,8 @@ from pathlib import Path
 from benchmarks.report import performance, scaling
 from stages.common.files import write_bytes
 from stages.report.tutorial import TUTORIAL
+from tools.checkout import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 FILES = (ROOT / "README.md", ROOT / "docs/scaling.md")
 BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 

@@ -3,13 +3,13 @@
 import base64
 import io
 import tempfile
-from pathlib import Path
 
 from PIL import Image
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 
-ROOT = Path(__file__).resolve().parents[2]
+from tools.checkout import ROOT
+
 SECTIONS = ("results", "training")  # the first in the light theme, the second in the dark one
 WIDTH, HEIGHT = 1180, 1000  # of each view; the picture has them side by side at half the size
 FLAGS = [

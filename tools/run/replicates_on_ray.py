@@ -8,15 +8,14 @@ The cluster is that of the environment variable RAY_ADDRESS; without it Ray star
 """
 
 import os
-import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
 
 from dvc.repo import Repo
 
-from stages import compute, mnist
-from stages.common import cli
+from stages import compute, mnist, outputs
+from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import Params, load_params
 from stages.infer import cluster
@@ -26,10 +25,10 @@ PIPELINE = "replicates/dvc.yaml"
 MEMORY = 2 * 1024**3  # bytes that Ray sets aside for a task; the CNN's training took 1.5 GiB
 
 
-def measure(params: Params, version: str, seed: int, *digits: mnist.Digits) -> dict[str, float]:
+def train(params: Params, version: str, seed: int, *digits: mnist.Digits) -> dict[str, float]:
     """One task, in a process that computes as a stage does."""
     compute.set_up(params, params.data_parallel)
-    return replicate.measure(version, params.model(version), seed, *digits)
+    return replicate.replicate(version, params.model(version), seed, *digits)
 
 
 def run_on_ray(params: Params, versions: list[str], digits: list[mnist.Digits]) -> Iterator[tuple[str, int, dict]]:
@@ -41,7 +40,7 @@ def run_on_ray(params: Params, versions: list[str], digits: list[mnist.Digits]) 
     at_once = max(1, min(len(trainings), os.cpu_count() // params.threads))  # where Ray starts on this machine
     with cluster.connected(at_once, params.threads) as ray, cli.progress(total=len(trainings), desc="trainings") as bar:
         resources = {"num_cpus": params.threads, "num_gpus": int(params.device == "gpu"), "memory": MEMORY}
-        task = ray.remote(max_retries=3, **resources)(measure)
+        task = ray.remote(max_retries=3, **resources)(train)
         shared = [ray.put(each) for each in digits]
         running = {task.remote(params, *training, *shared): training for training in trainings}
         while running:
@@ -68,9 +67,7 @@ def main() -> None:
         stages = {
             stage.name.split("@")[1]: stage for stage in repo.stage.collect(PIPELINE) if stage.addressing in changed
         }
-        arguments = {name: replicate.parser().parse_args(shlex.split(stage.cmd)[3:]) for name, stage in stages.items()}
-        prepared = next(iter(arguments.values())).prepared
-        digits = [mnist.load(prepared, part) for part in ("train", "test")]
+        digits = [mnist.load(paths.PREPARED, part) for part in ("train", "test")]
         results = {version: {} for version in stages}
         for version, seed, figures in run_on_ray(params, list(stages), digits):
             cli.log(f"{version}, seed {seed}: accuracy {figures['accuracy']:.4f}")
@@ -79,7 +76,7 @@ def main() -> None:
                 name = stages[version].addressing
                 if repo.status(targets=[name]).get(name) != changed[name]:
                     raise UserError(f"{name}: its code, data or params changed meanwhile; run `make replicates` again")
-                replicate.write(arguments[version].out, dict(sorted(results[version].items())))
+                outputs.write_over_seeds(paths.over_seeds(version), dict(sorted(results[version].items())))
                 repo.commit(name, force=True)
 
 

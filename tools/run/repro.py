@@ -20,9 +20,9 @@ from dvc.utils.serialize import load_yaml
 from voluptuous import Invalid
 
 from stages.common import cli
+from tools.checkout import ROOT
 from tools.verify import promise
 
-ROOT = Path(__file__).resolve().parents[2]
 TMP = ROOT / ".dvc/tmp"
 
 

@@ -29,7 +29,7 @@ from dvc_objects.fs import generic
 
 from stages.common import cli
 from stages.common.cli import UserError
-from tools.verify.rerun import md5
+from tools.verify.compare import md5
 
 OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
 Names = dict[str, str]  # path of a file below the cache: what a person calls it

@@ -1,10 +1,8 @@
-"""The summary of ResNet50 that is made without TensorFlow."""
+"""ResNet50's layers, as they are known without TensorFlow."""
 
 import keras
-import pytest
 
-from stages.common.cli import UserError
-from stages.report.resnet50_summary import summary
+from stages.resnet50 import layers
 
 
 def plain(name: str) -> str:
@@ -12,8 +10,8 @@ def plain(name: str) -> str:
     return "input_layer" if name.startswith("input_layer") else name
 
 
-def test_it_is_what_keras_lists(resnet50_folder):
-    rows = summary(resnet50_folder / "resnet50_weights.h5")
+def test_the_layers_are_those_that_keras_lists():
+    rows = layers()
     network = keras.applications.ResNet50(weights=None)
     expected = []
     for layer in network.layers:
@@ -24,10 +22,3 @@ def test_it_is_what_keras_lists(resnet50_folder):
     assert [(row.name, row.type, row.output, set(row.inputs), row.parameters) for row in rows] == expected
     assert sum(row.parameters for row in rows) == network.count_params() == 25_636_712
     assert sum(row.trained for row in rows) == 25_583_592
-
-
-def test_other_files_are_refused(tmp_path):
-    path = tmp_path / "weights.h5"
-    path.write_bytes(b"no HDF5")
-    with pytest.raises(UserError, match=r"weights\.h5.*dvc repro"):
-        summary(path)

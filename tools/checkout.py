@@ -1,0 +1,48 @@
+"""This checkout and its Git repository: commands, revisions, and a copy of what they hold."""
+
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from stages.common.cli import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# What a Git hook sets; it would turn every git command below to another repository.
+HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run a git command in `folder`, without the user's hooks; UserError with git's own words if it fails."""
+    env = {key: value for key, value in os.environ.items() if key not in HOOK_VARIABLES}
+    command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
+    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    if done.returncode:
+        raise UserError(f"git {arguments[0]}: {done.stderr.strip() or 'failed'}")
+    return done.stdout
+
+
+def commit_of(rev: str) -> str:
+    """The full id of the commit that a branch (also one that only `origin` has), tag or commit means."""
+    for name in (rev, f"origin/{rev}"):
+        try:
+            return git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
+        except UserError as error:
+            reason = error
+    raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
+
+
+def files() -> list[str]:
+    """The paths of all files that Git tracks, or would add, relative to the project's root."""
+    listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")
+    return [name for name in listed if name and (ROOT / name).is_file()]
+
+
+def copy(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
+    """Copy these files into `folder`, without those whose paths start so, and make it a Git repository of its own."""
+    for name in files():
+        if not name.startswith(leave_out or ("\0",)):
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+    git(folder, "init", "--quiet", "--template=", "--initial-branch=main")
