@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from stages import mnist
-from stages.evaluate import describe, evaluate, scores
+from stages.evaluate import describe, evaluate
+from stages.scoring import scores
 
 
 @pytest.fixture(scope="module")

@@ -97,8 +97,14 @@ class Stage:
 
     name: str
     command: list[str]
+    deps: list[str]
     outs: list[str]
     seconds: float
+
+
+def paths(entry: dict) -> tuple[list[str], list[str]]:
+    """The deps and the outs of a stage in dvc.lock."""
+    return tuple([item["path"] for item in entry.get(kind, [])] for kind in ("deps", "outs"))
 
 
 class Lab:
@@ -121,7 +127,7 @@ class Lab:
         lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
         times = [*started.values(), time.monotonic()]
         self.stages = [
-            Stage(name, shlex.split(lock[name]["cmd"]), [out["path"] for out in lock[name]["outs"]], end - begin)
+            Stage(name, shlex.split(lock[name]["cmd"]), *paths(lock[name]), end - begin)
             for (name, begin), end in zip(list(started.items())[1:], times[2:], strict=True)
         ]
         self.turn = itertools.cycle(self.stages)
@@ -157,6 +163,10 @@ class Lab:
             file for path in paths for file in ((root / path).rglob("*") if (root / path).is_dir() else [root / path])
         ]
         return {str(file.relative_to(root)): files.sha256(file) for file in below if file.is_file()}
+
+    def inputs(self, stage: Stage) -> dict[str, Path]:
+        """What a stage reads, and params.yaml, by path: to be linked where it shall run."""
+        return {path: self.folder / path for path in [*stage.deps, "params.yaml", ".dvc"]}
 
     def reset(self) -> None:
         """Back to before the first run, except for the outside files that were fetched."""
@@ -296,22 +306,21 @@ def damaged_checkpoint(lab: Lab, tries: int) -> str:
 def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.AbstractContextManager]) -> str:
     """Run each stage with too little of something, then again with enough of it.
 
-    `starved(stage)` is a context in which it is short. It gives limits for the process, the folder that the outputs
-    shall be in, and what the error must say (None: the libraries may die of it in their own way).
+    `starved(stage)` is a context in which it is short. It gives limits for the process, the folder that it shall run
+    in, and what the error must say (None: the libraries may die of it in their own way).
     """
     happened = Counter()
     for stage in lab.turns(tries):
         with starved(stage) as (limits, root, message):
             lab.remove([str(root / out) for out in stage.outs])
-            command = [str(root / word) if word in stage.outs else word for word in stage.command]
-            status, output = lab.run(*command, limits=limits)
+            status, output = lab.run(*stage.command, limits=limits, cwd=lab.folder / root)
             happened["failed" if status else "had enough"] += 1
             if status and message and (status != 1 or message not in output or "Traceback" in output):
                 raise WrongError(f"exit status {status}, unclear error: {output[-600:]}")
             lab.expect(stage.outs, whole=False, root=root)
             if os.path.ismount(lab.folder / root):
                 remount(lab.folder / root, "rw,size=2g")
-            status, output = lab.run(*command)
+            status, output = lab.run(*stage.command, cwd=lab.folder / root)
             if status:
                 raise WrongError(f"failed afterwards: {output[-600:]}")
             lab.expect(stage.outs, whole=True, root=root)
@@ -320,11 +329,15 @@ def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.Ab
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    """Mount an empty file system, which lies in memory, at `folder`."""
+def small_disk(folder: Path, options: str, links: dict[str, Path] | None = None) -> Iterator[None]:
+    """Mount an empty file system, which lies in memory, at `folder`, with links in it by their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True)
     try:
+        for path, target in (links or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(target)
+        remount(folder, options)
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
@@ -353,7 +366,7 @@ def full_disk(lab: Lab, tries: int) -> str:
     @contextlib.contextmanager
     def starved(stage: Stage) -> Iterator[tuple]:
         space = lab.random.randrange(4096, max(8192, sum(lab.sizes[out] for out in stage.outs)))
-        with small_disk(lab.folder / SMALL, f"size={space}"):
+        with small_disk(lab.folder / SMALL, f"size={space}", lab.inputs(stage)):
             yield {}, SMALL, "No space left on device"
 
     return starve_stages(lab, tries, starved)
@@ -365,7 +378,7 @@ def read_only(lab: Lab, tries: int) -> str:
 
     @contextlib.contextmanager
     def starved(stage: Stage) -> Iterator[tuple]:
-        with small_disk(lab.folder / SMALL, "ro"):
+        with small_disk(lab.folder / SMALL, "ro", lab.inputs(stage)):
             yield {}, SMALL, "Read-only file system"
 
     return starve_stages(lab, tries, starved)

@@ -17,7 +17,7 @@ from stages.common.params import Inference, Runtime
 from stages.images import decode
 from stages.infer import classifier
 from stages.infer.__main__ import classify_folder, infer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
 KNOWN = {
@@ -142,12 +142,13 @@ def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
     predictions, metrics = classify(samples)
     for threads in (1, 5):
         assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == (predictions, metrics)
-    params = tmp_path / "params.yaml"
     versions = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
-    params.write_text(f"{versions}\ninference: {{images: any, top_k: 3, batch_size: 3}}\n")
-    labels, out = downloaded / "data/sample_labels.json", [tmp_path / "m.json", tmp_path / "p.json"]
-    done = stage("infer", "--params", params, "--images", samples, "--weights", resnet50_folder, "--labels", labels,
-                 "--metrics", out[0], "--predictions", out[1])  # fmt: skip
+    text = f"{versions}\ninference: {{images: {samples}, top_k: 3, batch_size: 3}}\n"
+    labels, out = (
+        downloaded / "data/sample_labels.json",
+        [tmp_path / "metrics/resnet50.json", tmp_path / "metrics/resnet50_predictions.json"],
+    )
+    done = stage("infer", cwd=lay(tmp_path, text, resnet50=resnet50_folder, sample_labels=labels))
     assert done.returncode == 0, done.stderr
     assert (out[1].read_bytes(), json.loads(out[0].read_text())) == (predictions, metrics)
 

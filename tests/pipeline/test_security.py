@@ -10,7 +10,7 @@ import pytest
 
 from stages.common.cli import UserError
 from stages.download.fetch import Asset, Fetcher, load_assets
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 
 LOCKS = sorted(ROOT.glob("requirements*.txt"))
 DEAD = "http://127.0.0.1:9/none"  # the discard port, on which nothing listens
@@ -125,10 +125,7 @@ def test_a_download_shows_no_password_of_a_mirror(stage, tmp_path, mirror):
     text = (ROOT / "assets.yaml").read_text()
     sources = re.compile(r"  sources:\n(?:    .*\n)+")
     (tmp_path / "assets.yaml").write_text(sources.sub(f"  sources: [{{url: '{DEAD}'}}]\n", text))
-    arguments = [f"--{name}={tmp_path / name}" for name in ("raw", "resnet50", "samples", "labels", "cache")]
-    done = stage(
-        "download", "--assets", tmp_path / "assets.yaml", *arguments, env=os.environ | {"ASSETS_MIRROR": mirror}
-    )
+    done = stage("download", cwd=lay(tmp_path), env=os.environ | {"ASSETS_MIRROR": mirror})
     assert done.returncode == 1
     assert done.stderr.startswith(("error: the mirror", "warning: ", "train-images"))
     assert "127.0.0.1" in done.stderr or "ftp" in done.stderr
