@@ -41,12 +41,16 @@ def evaluate(
     """Classify `digits` and write what came out.
 
     Args:
-        metrics: JSON, `accuracy` (share of right answers) and `loss` (mean cross-entropy, natural logarithm).
+        metrics: JSON, `accuracy` (share of right predictions), `loss` (mean cross-entropy, natural logarithm), `ece`
+            (expected calibration error) and `brier` (Brier score), see `scoring`.
         classes: CSV, precision, recall and F1 of each class.
         predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
     """
     figures, probabilities = compile_evaluate(model)(digits.images, digits.labels)
+    bins = scoring.calibration(probabilities, digits.labels)
+    figures["ece"] = scoring.expected_calibration_error(bins)
+    figures["brier"] = scoring.brier(probabilities, digits.labels)
     summary = {name: rounded(figures[name]) for name in outputs.METRICS}
     write_json(metrics, summary)
     write_json(card, summary | describe(model))
