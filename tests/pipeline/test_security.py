@@ -11,6 +11,7 @@ import pytest
 from stages.common.cli import UserError
 from stages.download.fetch import Asset, Fetcher, load_assets
 from tests.conftest import ROOT, lay
+from tools import checkout
 
 LOCKS = sorted(ROOT.glob("requirements*.txt"))
 DEAD = "http://127.0.0.1:9/none"  # the discard port, on which nothing listens
@@ -18,8 +19,7 @@ DEAD = "http://127.0.0.1:9/none"  # the discard port, on which nothing listens
 
 def tracked() -> list[Path]:
     """Every file in Git, and every new one that is not ignored."""
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-    return [path for name in filter(None, listed.decode().split("\0")) if (path := ROOT / name).is_file()]
+    return [ROOT / name for name in checkout.files()]
 
 
 # ---------------------------------------------------------------------------------------------------- pinned by hash
