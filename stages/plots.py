@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from stages.common import charts, cli
+from stages.common import charts, cli, environment
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
 from stages.common.results import (
@@ -113,6 +113,7 @@ def main() -> None:
     parser.add_argument("--images", required=True, help="folder or URL of ResNet50's pictures")
     parser.add_argument("--out", required=True, help="folder to write, replaced as a whole")
     args = parser.parse_args()
+    environment.check_versions("report")
     params = load_params(args.params)
     epochs = {version: model.epochs for version, model in params.models.items()}
     plots(args.prepared, args.history, args.predictions, args.resnet50, args.images, args.out, epochs)

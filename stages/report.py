@@ -18,7 +18,7 @@ import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
-from stages.common import cli, drawing, mnist, resnet50, resnet50_summary, results
+from stages.common import cli, drawing, environment, mnist, resnet50, resnet50_summary, results
 from stages.common.assets import load_assets
 from stages.common.cli import UserError
 from stages.common.files import atomic_folder, sha256, write_bytes
@@ -359,6 +359,7 @@ def parser() -> argparse.ArgumentParser:
 def main() -> None:
     """Command line."""
     args = parser().parse_args()
+    environment.check_versions("report")
     page = render(gather(args)).encode()
     with atomic_folder(args.out) as folder:
         write_bytes(folder / "index.html", page)
