@@ -260,7 +260,9 @@ def check_versions(folder: Path, commit: str) -> None:
     """
     texts = [(folder / name).read_text("utf-8") for name in LOCKS + OLDER_LOCKS if (folder / name).is_file()]
     if not texts:
-        raise UserError(f"{commit[:12]} has no {LOCKS[0]}, so that nobody knows which libraries its results were made with")
+        raise UserError(
+            f"{commit[:12]} has no {LOCKS[0]}, so that nobody knows which libraries its results were made with"
+        )
     wanted = {name: version for text in texts for name, version in locks.pins(text).items()}
     here = locks.installed(sys.path)
     wrong = locks.differences(wanted, here) + ([] if ON_JAX else locks.missing(wanted, here))

@@ -31,7 +31,7 @@ PLATFORM = {  # what the markers of our locks ask for; another name in a marker 
 }
 
 
-def _holds(marker: str, platform: dict[str, object] = PLATFORM) -> bool:
+def holds(marker: str, platform: dict[str, object] = PLATFORM) -> bool:
     """Whether a marker is true here. It has Python's own syntax, and comes from a file that is in Git."""
     return eval(re.sub(r"('\d[\d.]*')", r"release(\1)", marker), {"release": _release}, platform)
 
@@ -42,7 +42,7 @@ def _normalised(name: str) -> str:
 
 def pins(lock: str) -> dict[str, str]:
     """Version of each package, by normalised name, that the text of a lock wants on this platform."""
-    return {_normalised(name): version for name, version, marker in PIN.findall(lock) if not marker or _holds(marker)}
+    return {_normalised(name): version for name, version, marker in PIN.findall(lock) if not marker or holds(marker)}
 
 
 def installed(folders: Iterable[str]) -> dict[str, str]:
