@@ -98,7 +98,7 @@ class Project:
         venv = self.folder / ".venv"
         if not venv.exists():
             venv.symlink_to(sys.prefix)
-        return self.run("make", "--old-file=setup", *arguments, status=status, **environment)
+        return self.run("make", "SETUP=true", *arguments, status=status, **environment)
 
     def clone(self, folder: Path, cache: bool = False) -> "Project":
         """A clone, as a colleague makes it: what Git holds, and nothing of the cache unless it is shared."""
