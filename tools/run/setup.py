@@ -158,7 +158,7 @@ def sync(locks: list[Path]) -> None:
             "and variables such as UV_DEFAULT_INDEX, but no uv.toml"
         )
     site = next(VENV.glob("lib/python3*/site-packages"))
-    shutil.copy(str(ROOT / "venv_path.pth"), str(site))
+    shutil.copy(str(ROOT / "tools/run/venv_path.pth"), str(site))
 
 
 def compare(locks: list[Path]) -> tuple[int, str]:

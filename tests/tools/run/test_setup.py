@@ -164,7 +164,7 @@ def test_settings_change_neither_what_is_installed_nor_where(fresh, tmp_path, va
     assert fresh.packages() == ["apple-1.0", "plum-1.0"]
     assert not (tmp_path / "x").exists()
     assert "Fetching uv 9.9.9" in said and "Looking in links" not in said
-    assert (fresh.site / "venv_path.pth").read_bytes() == (ROOT / "venv_path.pth").read_bytes()
+    assert (fresh.site / "venv_path.pth").read_bytes() == (ROOT / "tools/run/venv_path.pth").read_bytes()
 
 
 @pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "UV_FIND_LINKS"])
