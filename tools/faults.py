@@ -592,18 +592,11 @@ def table(rows: dict[str, str]) -> str:
 
 
 def write(path: Path, rows: dict[str, str]) -> None:
-    """Write the page, on which faults that were not tried now keep their rows."""
+    """Write the table at the end of the page; faults that were not tried now keep their rows, and the text its words."""
     lines = path.read_text().splitlines() if path.exists() else []
+    text = itertools.takewhile(lambda line: not line.startswith("|"), lines)
     old = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
-    files.write_bytes(path, f"{INTRODUCTION}\n{table(old | rows)}\n".encode())
-
-
-INTRODUCTION = """# Faults
-
-Written by `make faults` ([`tools/faults.py`](../tools/faults.py)): each fault strikes at random moments or sizes, on a copy
-of the project with the real data and one small version, and what comes out is compared, to the bit, with a run that was
-never disturbed.
-"""
+    files.write_bytes(path, "\n".join([*text, table(old | rows), ""]).encode())
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""The README's recipes for experiments, run as they stand there."""
+"""The recipes for experiments in docs/usage.md, run as they are printed there."""
 
 import csv
 import io
@@ -18,7 +18,7 @@ def tried(small_project, tmp_path_factory) -> Project:
     project = small_project.clone(tmp_path_factory.mktemp("experiments") / "clone", cache=True)
     project.run("dvc", "checkout")
     project.make("--version")
-    project.output = project.run("sh", "-ec", recipe("test_experiments"), COLUMNS="300")
+    project.output = project.run("sh", "-ec", recipe("pipeline/test_experiments"), COLUMNS="300")
     return project
 
 
