@@ -53,4 +53,4 @@ def test_the_artifacts_are_outputs_of_the_pipeline():
     versions = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["models"]
     artifacts = {name: entry["path"] for name, entry in block["artifacts"].items()}
     assert artifacts == {version.replace("_", "-"): f"models/{version}.keras" for version in versions}
-    assert all(entry["type"] == "model" and entry["desc"] and entry["labels"] for entry in block["artifacts"].values())
+    assert all(entry["type"] == "model" and entry["desc"] for entry in block["artifacts"].values())
