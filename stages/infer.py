@@ -1,4 +1,7 @@
-"""Classify a folder of pictures with ResNet50 trained on ImageNet."""
+"""Classify a folder of pictures with ResNet50 trained on ImageNet.
+
+With --out only that file is written: any folder is classified, and no recorded result is touched.
+"""
 
 import json
 from collections.abc import Iterator
@@ -8,8 +11,10 @@ from pathlib import Path
 from stages.common import cli, pictures
 from stages.common.classifying import Answer, Classifier
 from stages.common.cli import UserError
-from stages.common.files import write_json, write_json_list
+from stages.common.files import write_csv, write_json, write_json_list
 from stages.common.params import Inference, Runtime, load_params
+
+ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
 
 
 def classify_folder(
@@ -65,12 +70,46 @@ def infer(
         predictions: JSON in the order of the pictures' names: `image` and either `predictions` or `error`.
 
     Raises:
-        UserError: when the folder is missing or has no picture, or weights or labels are damaged.
+        UserError: when the folder is missing or has no picture that can be read, or weights or labels are damaged.
     """
     score = Score(load_labels(labels))
-    with closing(classify_folder(folder, weights, inference, settings)) as answers:
-        write_json_list(predictions, (score.enter(name, answer, inference.top_k) for name, answer in answers))
+    write_json_list(predictions, entries(folder, weights, inference, settings, score))
     write_json(metrics, score.metrics())
+
+
+def answer_folder(folder: Path | str, weights: Path, out: Path, inference: Inference, settings: Runtime) -> None:
+    """Classify every picture in `folder` and write only the file `out`.
+
+    It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
+    for each class of each picture, and one with nothing but the error for what cannot be read.
+    """
+    found = entries(folder, weights, inference, settings, Score({}))
+    if out.suffix.lower() == ".csv":
+        write_csv(out, ANSWERS_HEADER, (row for entry in found for row in rows(entry)))
+    else:
+        write_json_list(out, found)
+
+
+def rows(entry: dict) -> Iterator[list]:
+    """The lines of the table for an entry of the predictions."""
+    if "error" in entry:
+        yield [entry["image"], "", "", "", "", entry["error"]]
+    for rank, guess in enumerate(entry.get("predictions", ()), start=1):
+        yield [entry["image"], rank, guess["class_id"], guess["label"], guess["probability"], ""]
+
+
+def entries(
+    folder: Path | str, weights: Path, inference: Inference, settings: Runtime, score: "Score"
+) -> Iterator[dict]:
+    """Yield each picture's entry of the predictions; UserError at the end if not one of them could be read."""
+    with closing(classify_folder(folder, weights, inference, settings)) as answers:
+        for name, answer in answers:
+            yield score.enter(name, answer, inference.top_k)
+    if score.counts["errors"] == score.counts["images"]:
+        raise UserError(
+            f"inference.images: {folder}: none of its {score.counts['images']} files can be read as an image, as the "
+            "warnings say, and nothing is written; mend them or name another folder"
+        )
 
 
 class Score:
@@ -90,6 +129,8 @@ class Score:
             cli.warn(f"{image!r}: {answer.result}")
             self.counts["errors"] += 1
             return {"image": image, "error": answer.result}
+        for note in answer.notes:
+            cli.warn(f"{image!r}: {note}")
         class_ids = self.class_ids.get(answer.sha256)
         if class_ids:
             right = [guess["class_id"] in class_ids for guess in answer.result[:3]]
@@ -115,13 +156,25 @@ def main() -> None:
     """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--images", required=True, help="folder with the pictures, or URL (s3://bucket/folder)")
-    parser.add_argument("--weights", type=Path, required=True, help="folder with ResNet50's weights and class index")
-    parser.add_argument("--labels", type=Path, required=True, help="JSON with the sample pictures' right classes")
-    parser.add_argument("--metrics", type=Path, required=True, help="JSON file to write: the shares of right answers")
-    parser.add_argument("--predictions", type=Path, required=True, help="JSON file to write: each picture's classes")
+    parser.add_argument(
+        "--weights",
+        type=Path,
+        default=Path("models/resnet50"),
+        help="folder with ResNet50's weights and class index (default: %(default)s)",
+    )
+    parser.add_argument("--out", type=Path, help="the one file to write: JSON, or a table if its name ends in .csv")
+    parser.add_argument("--labels", type=Path, help="JSON with the sample pictures' right classes")
+    parser.add_argument("--metrics", type=Path, help="JSON file to write: the shares of right answers")
+    parser.add_argument("--predictions", type=Path, help="JSON file to write: each picture's classes")
     args = parser.parse_args()
+    recorded = args.labels, args.metrics, args.predictions
+    if any(recorded) if args.out else not all(recorded):
+        parser.error("give either --out, or --labels, --metrics and --predictions")
     params = load_params(args.params)
-    infer(args.images, args.weights, args.labels, args.metrics, args.predictions, params.inference, params)
+    if args.out:
+        answer_folder(args.images, args.weights, args.out, params.inference, params)
+    else:
+        infer(args.images, args.weights, *recorded, params.inference, params)
 
 
 if __name__ == "__main__":
