@@ -234,7 +234,7 @@ def _frames(item: _Item) -> int:
             parts += 1
             if parts > 10 * MAX_PARTS:
                 raise PictureError(TOO_MUCH_HEADER)
-    return frames
+    return max(frames, 1)
 
 
 def _hevc_units(stream: _Fields, length_size: int) -> Iterator[bool]:
