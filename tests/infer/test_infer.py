@@ -284,9 +284,9 @@ def strangers(samples, tmp_path):
 
 def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resnet50_folder, tmp_path):
     entries = json.loads(classify(strangers)[0])
+    lay(tmp_path, resnet50=resnet50_folder)
     for name in ("new/out.json", "new/OUT.CSV"):
-        out = tmp_path / name
-        done = stage("infer", "--images", strangers, "--out", out, "--weights", resnet50_folder)
+        done = stage("infer", "--images", strangers, "--out", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "warning: 'two\\n\"lines\"': no image that can be read" in done.stderr
     assert json.loads((tmp_path / "new/out.json").read_text()) == entries
@@ -308,15 +308,13 @@ def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resn
     ("arguments", "code", "message"),
     [
         (["--images", "/none", "--out", "{out}"], 1, "error: inference.images: /none: there is no such folder"),
-        (["--images", "{folder}", "--out", "{out}", "--weights", "/none"], 1, "error: /none/"),
-        (["--images", "{folder}"], 2, "give either --out, or --labels, --metrics and --predictions"),
-        (["--images", "{folder}", "--out", "{out}", "--metrics", "m"], 2, "give either --out, or --labels"),
-        (["--out", "{out}"], 2, "required: --images"),
+        (["--images", "{folder}", "--out", "{out}"], 1, "error: models/resnet50/imagenet_class_index.json"),
+        (["--images", "{folder}"], 2, "--images needs --out"),
     ],
 )
 def test_what_is_wrong_with_the_command_line_is_said(stage, strangers, tmp_path, arguments, code, message):
     out = tmp_path / "out.csv"
-    done = stage("infer", *(part.format(folder=strangers, out=out) for part in arguments))
+    done = stage("infer", *(part.format(folder=strangers, out=out) for part in arguments), cwd=lay(tmp_path))
     assert done.returncode == code
     assert message in done.stderr
     assert "Traceback" not in done.stderr
