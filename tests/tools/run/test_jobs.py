@@ -87,6 +87,16 @@ def test_only_what_is_out_of_date_runs(project):
     assert lock(project) == recorded
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_new_stage_takes_its_place_in_dvc_lock(project, jobs):
+    whole = (project.folder / "dvc.yaml").read_text()
+    (project.folder / "dvc.yaml").write_text(pipeline(first="", right="first", alone=""))
+    project.run()
+    (project.folder / "dvc.yaml").write_text(whole)
+    project.run("--jobs", jobs)
+    assert re.findall(r"^  (\w+):$", lock(project), re.MULTILINE) == ["first", "left", "right", "last", "alone"]
+
+
 def test_a_failed_stage_stops_what_needs_it_and_nothing_else(project):
     (project.folder / "left.fails").touch()
     (project.folder / "right.needs").write_text("left.began")
