@@ -4,13 +4,17 @@ EXTRAS ?=
 FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
-.PHONY: repro test setup lint lock verify readme replicates bench faults push pull check-cache
+.PHONY: repro merge test setup lint lock verify readme replicates bench faults push pull check-cache
 .PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end
 	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/python -m tools.run.repro
+
+merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
+	.venv/bin/python -m stages.common.params params.yaml
+	.venv/bin/python -m tools.run.merge
 
 replicates: setup $(and $(filter ray,$(ENGINE)),.venv/requirements-ray.done)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro replicates/dvc.yaml)

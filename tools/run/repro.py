@@ -21,6 +21,7 @@ from voluptuous import Invalid
 
 from stages.common import cli
 from tools.checkout import ROOT
+from tools.run import merge, prune
 from tools.verify import promise
 
 TMP = ROOT / ".dvc/tmp"
@@ -92,6 +93,8 @@ def alone() -> None:
 def main() -> None:
     """Command line."""
     alone()
+    merge.prepare()
+    prune.prune()
     kept_out = []
     if reasons := promise.not_recorded(ROOT / "params.yaml"):
         kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it
