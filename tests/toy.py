@@ -92,15 +92,11 @@ class Toy(Project):
         self.commit("toy")
 
     def set_models(self, models: dict) -> None:
-        """Write these blocks under `models:` in params.yaml, one line each."""
+        """Write these blocks under `models:` in params.yaml."""
         yaml = YAML()
-        yaml.width = 1000
         params = yaml.load(self.folder / "params.yaml")
-        params["models"] = {}
-        for name, block in models.items():
-            params["models"][name] = yaml.map(**block)
-            params["models"][name].fa.set_flow_style()
-        yaml.dump(params, self.folder / "params.yaml")
+        yaml.representer.ignore_aliases = lambda value: True
+        yaml.dump(params | {"models": models}, self.folder / "params.yaml")
 
     @property
     def models(self) -> dict:
