@@ -84,12 +84,12 @@ def look(place: int) -> dict:
     return {"colour": place % len(VERSION_COLOURS), "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)]}
 
 
-def gather_version(name: str, place: int, model: Model, images: np.ndarray, labels: np.ndarray) -> dict:
+def gather_version(name: str, place: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
     card = outputs.read_object(paths.card(name))
     history = outputs.read_history(paths.history(name))
     answers = outputs.read_predictions(paths.predictions(name), labels)
-    over_seeds = paths.over_seeds(name)
+    spread, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
     wrong = scoring.confident_mistakes(answers)
     counts = scoring.confusion(answers.actual, answers.predicted)
     held_out = mnist.COUNTS["train"] - math.floor(mnist.COUNTS["train"] * (1.0 - model.validation_split))
@@ -127,7 +127,8 @@ def gather_version(name: str, place: int, model: Model, images: np.ndarray, labe
         ],
         "filters": filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
-        "spread": outputs.read_object(over_seeds) if over_seeds.exists() else None,
+        "spread": spread,
+        "spread_left_out": left_out,
     }
 
 
@@ -247,7 +248,8 @@ def gather(params: Params) -> dict:
     digits = mnist.load(paths.PREPARED, "test")
     images, labels = digits.images[..., 0], digits.labels
     versions = [
-        gather_version(name, place, model, images, labels) for place, (name, model) in enumerate(params.models.items())
+        gather_version(name, place, model, params.seed, images, labels)
+        for place, (name, model) in enumerate(params.models.items())
     ]
     assets = load_assets(paths.ASSETS)
     entries = outputs.read_top_k(paths.RESNET50_PREDICTIONS)
