@@ -276,8 +276,13 @@ def gather(params: Params) -> dict:
 # The page
 
 
-def render(context: dict, base: dict | None = None) -> str:
-    """The page as HTML. `base` has the figures and charts of another revision, see tools/compare/report.py."""
+def render(context: dict, base: dict | None = None, template: str = "report.html") -> str:
+    """The page as HTML.
+
+    Args:
+        context: what `gather` gives; the template comparison.html needs nothing of it.
+        base: the figures and charts of another revision, see tools/compare/report.py.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
@@ -286,6 +291,6 @@ def render(context: dict, base: dict | None = None) -> str:
     style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     # The browser runs this one script and nothing else, whatever a file's name or a label holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
+    return environment.get_template(template).render(
         context, base=base, style=style, script=script, digest=digest, colours=VERSION_COLOURS
     )

@@ -135,7 +135,7 @@ def test_results_over_seeds_of_another_network_are_left_out_and_named(report_inp
     spread["loss"]["values"][0] = 0.5
     (inputs / "replicates/cnn.json").write_text(json.dumps(spread))
     text = page(report_inputs)
-    assert "results of another network than the one above: cnn." in text and shown not in text
+    assert "of another network than the one above: the results of cnn." in text and shown not in text
 
 
 def test_a_version_without_mistakes_is_shown(report_inputs):
