@@ -13,7 +13,7 @@ from dvc.utils.serialize import load_yaml
 from stages.common import cli
 from stages.common.cli import UserError
 from tools.checkout import ROOT
-from tools.run import alone, jobs, results, watched
+from tools.run import alone, jobs, merge, prune, results, watched
 from tools.verify import promise
 
 
@@ -46,6 +46,8 @@ def main() -> None:
     if count > 1 and targets != others:
         raise UserError(f"{' '.join(others)}: with --jobs, name stages or files of stages alone")
     lock = alone.wait()
+    merge.prepare()
+    prune.prune()
     kept_out = []
     if reasons := promise.not_recorded(ROOT / "params.yaml"):
         kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it
