@@ -90,8 +90,8 @@ setup-ray setup-bench: setup
 setup-tests: setup
 	@$(SETUP) s3 ssh ray jax
 
-# Resolve requirements/*.in anew, each with the versions of those before it. Hashes, no addresses; one resolution for all
-# promised Pythons.
+# Resolve requirements/*.in anew, each with the versions of those before it. Hashes, no addresses; one resolution for
+# all promised Pythons.
 LOCKS = compute report pipeline setup dev s3 ssh ray jax gpu bench
 LOCK = .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
