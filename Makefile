@@ -5,16 +5,20 @@ FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
 
-.PHONY: repro test test-all setup setup-ray setup-bench setup-tests help lint lock verify readme replicates bench faults
+.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
-repro: setup            ## run the pipeline to the end
+repro: setup            ## run the pipeline to the end; JOBS=2: so many stages at a time (JOBS=auto: as cores and memory allow)
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/python -m tools.run.repro
+	.venv/bin/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS))
 
-replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
-	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro replicates/dvc.yaml)
+merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
+	.venv/bin/python -m stages.common.params params.yaml
+	.venv/bin/python -m tools.run.merge
+
+replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
+	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))

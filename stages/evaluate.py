@@ -3,12 +3,11 @@
 import math
 from pathlib import Path
 
-import keras
-
 from stages import compute, mnist, network, outputs, scoring
 from stages.common import cli, paths
 from stages.common.files import rounded, write_json
 from stages.common.params import load_params
+from stages.compute import keras
 from stages.compute.evaluation import compile_evaluate
 
 

@@ -135,6 +135,30 @@ def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]
     write_json(path, {"seeds": list(results)} | summary)
 
 
+def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tuple[dict | None, bool]:
+    """Results over seeds, or None where there are none or they belong to another network; and whether that is so.
+
+    A training depends on its seed alone beside what the main run has, too. So they belong to the network of the main run
+    if one of them was trained with its seed and has its metrics.
+
+    Args:
+        seed: of the main run.
+        metrics: of the main run: accuracy, loss.
+
+    Raises:
+        UserError: if the file is damaged.
+    """
+    if not path.exists():
+        return None, False
+    results = read_object(path)
+    try:
+        trained = list(zip(results["seeds"], *(results[name]["values"] for name in METRICS), strict=True))
+    except (LookupError, TypeError, ValueError) as error:
+        raise UserError(f"{path}: damaged ({error!r}); run `make replicates`, which makes it") from None
+    belongs = (seed, *(metrics[name] for name in METRICS)) in trained
+    return (results if belongs else None), not belongs
+
+
 def read_object(path: Path) -> dict:
     """A JSON object: metrics, a card, results over seeds, labels."""
     try:

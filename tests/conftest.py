@@ -95,6 +95,22 @@ def small_project(downloaded, tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def toy_origin(tmp_path_factory):
+    """The project that `toy` clones."""
+    from tests.toy import Toy
+
+    return Toy(tmp_path_factory.mktemp("toy"), tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def toy(toy_origin, tmp_path):
+    """A project that computes next to nothing, with its outputs in place; it shares a cache with all others of its kind."""
+    made = toy_origin.clone(tmp_path / "toy", cache=True)
+    made.run("dvc", "checkout", "-q")
+    return made
+
+
+@pytest.fixture(scope="session")
 def test_arrays(raw_mnist, tmp_path_factory) -> Path:
     """Folder with the prepared arrays of the real test set."""
     folder = tmp_path_factory.mktemp("prepared")

@@ -111,6 +111,6 @@ class Project:
 
     def at(self, folder: Path) -> "Project":
         """Another project, which lies in this folder already."""
-        made = object.__new__(Project)
+        made = object.__new__(type(self))
         made.folder, made.environment = folder, self.environment
         return made

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import pytest
 
+from stages import outputs
 from stages.common.cli import UserError
 from stages.images.shown import read_pictures
 from stages.outputs import (
@@ -73,6 +74,20 @@ def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():
     by_hand = np.zeros((10, 10), int)
     by_hand[0, 0], by_hand[0, 6], by_hand[4, 9], by_hand[9, 4] = 2, 1, 2, 1
     assert np.array_equal(counts, by_hand)
+
+
+def test_results_over_seeds_belong_to_the_network_with_the_same_metrics(tmp_path):
+    path = tmp_path / "mlp.json"
+    metrics = {"accuracy": 0.96, "loss": 0.13}
+    assert outputs.read_over_seeds(path, 42, metrics) == (None, False)
+    outputs.write_over_seeds(path, {42: metrics, 43: {"accuracy": 0.97, "loss": 0.12}})
+    results, left_out = outputs.read_over_seeds(path, 42, metrics | {"ece": 0.01})
+    assert (results["seeds"], left_out) == ([42, 43], False)
+    assert outputs.read_over_seeds(path, 42, metrics | {"loss": 0.14}) == (None, True)
+    assert outputs.read_over_seeds(path, 7, metrics) == (None, True)
+    path.write_text('{"seeds": [42], "accuracy": 0.96}')
+    with pytest.raises(UserError, match="mlp.json: damaged"):
+        outputs.read_over_seeds(path, 42, metrics)
 
 
 def test_mistakes_come_by_probability_then_by_row():

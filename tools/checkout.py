@@ -33,6 +33,28 @@ def commit_of(rev: str) -> str:
     raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
 
 
+def top() -> tuple[Path, str]:
+    """The top folder of the Git repository, and the project's path below it: "", or "ml/digits/" in a larger one."""
+    folder, prefix = git(ROOT, "rev-parse", "--show-toplevel", "--show-prefix").splitlines()
+    return Path(folder), prefix
+
+
+def unmerged() -> list[str]:
+    """The paths, relative to the project's root, that `git merge` (or a rebase, ...) has left to be resolved."""
+    try:
+        git(ROOT, "rev-parse", "--git-dir")
+    except UserError:  # a copy without Git
+        return []
+    listed = git(ROOT, "diff", "--name-only", "--relative", "--diff-filter=U", "-z").split("\0")
+    return [name for name in listed if name]
+
+
+def refuse_unmerged() -> None:
+    """UserError while there are such files: what they say together belongs to neither side."""
+    if names := unmerged():
+        raise UserError(f"a merge is under way, with {names[0]} unresolved; run `make merge` first")
+
+
 def files() -> list[str]:
     """The paths of all files that Git tracks, or would add, relative to the project's root."""
     listed = git(ROOT, "ls-files", "-z", "--cached", "--others", "--exclude-standard").split("\0")

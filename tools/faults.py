@@ -7,6 +7,7 @@ the right to mount a file system are left out without it. TMPDIR decides where t
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -410,49 +411,39 @@ def memory(lab: Lab, tries: int) -> str:
 # --------------------------------------------------------------------------------------------------- whole runs cut off
 
 
-def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None]) -> str:
+def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None], jobs: tuple[str, ...]) -> str:
     """Cut a whole run from nothing off at a random moment; then `make repro` runs once more."""
     ran, waited = [], 0
     for _ in range(tries):
         lab.reset()
-        with lab.start(*REPRO) as process:
+        with lab.start(*REPRO, *jobs) as process:
             strike(process, lab.random.uniform(0, lab.seconds), kill)
         output = lab.finish()
         ran.append(str(output.count("Running stage")))
-        waited += "Waiting for process" in output
+        waited += "Waiting for" in output
     return (
         f"`make repro` alone gave the same bytes; of {len(lab.stages)} stages it ran {', '.join(ran)}, and {waited} times "
-        "it waited first for a stage that was left behind"
+        "it waited first for what was left behind"
     )
 
 
-@fault("SIGKILL to a whole run", tries=4, few=1)
-def kill_all(lab: Lab, tries: int) -> str:
-    """`make`, DVC and the stage at once."""
-    return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGKILL))
+def kill_child(process: subprocess.Popen) -> None:
+    """Kill what `make` has started, which leaves its own children behind."""
+    for child in psutil.Process(process.pid).children():
+        child.kill()
 
 
-@fault("SIGINT (Ctrl-C) to a whole run", tries=2, few=0)
-def interrupt_all(lab: Lab, tries: int) -> str:
-    """As a terminal does."""
-    return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGINT))
-
-
-@fault("SIGTERM to `make`", tries=2, few=0)
-def terminate_make(lab: Lab, tries: int) -> str:
-    """It passes the signal on to DVC, which leaves the stage behind."""
-    return kill_runs(lab, tries, subprocess.Popen.terminate)
-
-
-@fault("SIGKILL to DVC alone", tries=2, few=0)
-def kill_dvc(lab: Lab, tries: int) -> str:
-    """Its stage is left behind."""
-
-    def kill(process: subprocess.Popen) -> None:
-        for child in psutil.Process(process.pid).children():
-            child.kill()
-
-    return kill_runs(lab, tries, kill)
+# Each: how often `make faults` and the test suite try it, and what it does to a run of `make`.
+CUTS = {
+    "SIGKILL to a whole run": (4, 1, lambda process: os.killpg(process.pid, signal.SIGKILL)),
+    "SIGINT (Ctrl-C) to a whole run": (2, 0, lambda process: os.killpg(process.pid, signal.SIGINT)),
+    "SIGTERM to `make`": (2, 0, subprocess.Popen.terminate),
+    "SIGKILL to DVC alone": (2, 0, kill_child),
+}
+for cut, (often, seldom, end) in CUTS.items():
+    for added in ((), ("JOBS=2",)):
+        run = functools.partial(kill_runs, kill=end, jobs=added)
+        fault(" ".join([cut, *(f"with {text}" for text in added)]), tries=often, few=seldom)(run)
 
 
 @fault("full disk under DVC's cache", tries=2, few=0, mounts=True)

@@ -58,6 +58,11 @@ def card(version: str) -> Path:
     return CARDS / f"{version}.json"
 
 
+def checkpoint(version: str) -> Path:
+    """Where an interrupted training goes on from."""
+    return CHECKPOINTS / f"{version}.ckpt"
+
+
 def over_seeds(version: str) -> Path:
     """The results of trainings with several seeds."""
     return OVER_SEEDS / f"{version}.json"

@@ -30,11 +30,22 @@ def load_yaml(path: Path | str, max_bytes: int, aliases: bool = True) -> Any:
         text = file.read(max_bytes + 1)
     if len(text) > max_bytes:
         raise UserError(f"{path}: longer than the {max_bytes} bytes that it may have")
+    refuse_conflict_markers(path, text)
     try:
         _check_size(text, aliases)
         return YAML(typ="safe", pure=True).load(text)
     except (YAMLError, ValueError, LookupError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {_problem(error)}") from None
+
+
+def refuse_conflict_markers(path: Path | str, text: bytes) -> None:
+    """UserError with the line, if a Git merge has left both sides in a file."""
+    for number, line in enumerate(text.splitlines(), start=1):
+        if line.startswith((b"<<<<<<< ", b">>>>>>> ")):
+            raise UserError(
+                f"{path}, line {number}: conflict markers of a Git merge; keep what is right between `<<<<<<<` and "
+                "`>>>>>>>`, remove the markers, then run `make merge`"
+            )
 
 
 def _check_size(text: bytes, aliases: bool) -> None:

@@ -84,12 +84,12 @@ def look(place: int) -> dict:
     return {"colour": place % len(VERSION_COLOURS), "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)]}
 
 
-def gather_version(name: str, place: int, model: Model, images: np.ndarray, labels: np.ndarray) -> dict:
+def gather_version(name: str, place: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
     card = outputs.read_object(paths.card(name))
     history = outputs.read_history(paths.history(name))
     answers = outputs.read_predictions(paths.predictions(name), labels)
-    over_seeds = paths.over_seeds(name)
+    spread, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
     wrong = scoring.confident_mistakes(answers)
     counts = scoring.confusion(answers.actual, answers.predicted)
     held_out = mnist.COUNTS["train"] - math.floor(mnist.COUNTS["train"] * (1.0 - model.validation_split))
@@ -127,7 +127,8 @@ def gather_version(name: str, place: int, model: Model, images: np.ndarray, labe
         ],
         "filters": filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
-        "spread": outputs.read_object(over_seeds) if over_seeds.exists() else None,
+        "spread": spread,
+        "spread_left_out": left_out,
     }
 
 
@@ -247,7 +248,8 @@ def gather(params: Params) -> dict:
     digits = mnist.load(paths.PREPARED, "test")
     images, labels = digits.images[..., 0], digits.labels
     versions = [
-        gather_version(name, place, model, images, labels) for place, (name, model) in enumerate(params.models.items())
+        gather_version(name, place, model, params.seed, images, labels)
+        for place, (name, model) in enumerate(params.models.items())
     ]
     assets = load_assets(paths.ASSETS)
     entries = outputs.read_top_k(paths.RESNET50_PREDICTIONS)
@@ -274,8 +276,13 @@ def gather(params: Params) -> dict:
 # The page
 
 
-def render(context: dict, base: dict | None = None) -> str:
-    """The page as HTML. `base` has the figures and charts of another revision, see tools/compare/report.py."""
+def render(context: dict, base: dict | None = None, template: str = "report.html") -> str:
+    """The page as HTML.
+
+    Args:
+        context: what `gather` gives; the template comparison.html needs nothing of it.
+        base: the figures and charts of another revision, see tools/compare/report.py.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
@@ -284,6 +291,6 @@ def render(context: dict, base: dict | None = None) -> str:
     style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
     # The browser runs this one script and nothing else, whatever a file's name or a label holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-    return environment.get_template("report.html").render(
+    return environment.get_template(template).render(
         context, base=base, style=style, script=script, digest=digest, colours=VERSION_COLOURS
     )

@@ -49,7 +49,7 @@ def main() -> None:
     settings = params.model_dump(include=set(Runtime.model_fields))
     parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
-    checkpoint = Checkpoint(paths.CHECKPOINTS / f"{args.version}.ckpt", key)
+    checkpoint = Checkpoint(paths.checkpoint(args.version), key)
     written = paths.model(args.version), paths.history(args.version)
     train(args.version, model, params.seed, digits, *written, checkpoint)
 

@@ -1,7 +1,8 @@
 """Compare the metrics with those of another revision and fail where one got worse than gate.yaml allows.
 
 Prints a Markdown table: metric, base, now, change, verdict. Exit status 1 if a metric is worse than its tolerance, is
-missing now, or is not a finite number; 0 otherwise. It needs Git alone, no cache and no remote.
+missing now, or is not a finite number; 0 otherwise. A version that params.yaml has no more may be missing if gate.yaml
+says `removed: [its name]`. It needs Git alone, no cache and no remote.
 """
 
 import argparse
@@ -9,23 +10,35 @@ import json
 import math
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.cli import UserError
+from stages.common.params import load_params
 from stages.common.yaml_files import load_yaml
+from tools.checkout import refuse_unmerged
 from tools.markdown import table as markdown_table
 
 DIRECTIONS = ("higher", "lower", "same")
 FAILED = ("worse", "missing", "not a number")
+REMOVED = "removed"  # the key of the versions that were removed on purpose
 
 
-def load_rules(path: Path) -> dict[str, dict]:
-    """Read gate.yaml: {metric or version.metric: {better, tolerance}}; a UserError names a key that is wrong."""
+def load_rules(path: Path) -> dict[str, dict | list]:
+    """Read gate.yaml: {metric or version.metric: {better, tolerance}, "removed": [version]}.
+
+    Raises UserError with the key that is wrong.
+    """
     rules = load_yaml(path, max_bytes=100_000)
     if not isinstance(rules, dict):
         raise UserError(f"{path}: must be a block of metrics, such as `accuracy: {{better: higher, tolerance: 0.01}}`")
+    removed = rules.get(REMOVED, [])
+    if not isinstance(removed, list) or not all(isinstance(version, str) for version in removed):
+        raise UserError(f"{path}: {REMOVED}: {removed!r}; allowed: a list of versions, such as `[cnn]`")
     for metric, rule in rules.items():
+        if metric == REMOVED:
+            continue
         if not isinstance(rule, dict) or not rule or rule.keys() - {"better", "tolerance"}:
             raise UserError(f"{path}: {metric}: must have the keys `better` and `tolerance` and no others")
         if rule.get("better", "same") not in DIRECTIONS:
@@ -72,14 +85,22 @@ def verdict(old: float | None, new: float | None, better: str, tolerance: float)
     return "within tolerance" if -gain <= tolerance + 1e-12 else "worse"  # 0.98 - 0.97 is a little more than 0.01
 
 
-def judge(changes: dict[str, dict[str, dict]], rules: dict[str, dict]) -> list[tuple[str, str, str, str, str]]:
-    """A row for each metric, in order of its name: metric, base, now, change, verdict."""
-    rows = []
+def judge(
+    changes: dict[str, dict[str, dict]], rules: dict[str, dict | list], versions: Collection[str] = ()
+) -> list[tuple[str, str, str, str, str]]:
+    """A row for each metric, in order of its name: metric, base, now, change, verdict.
+
+    Args:
+        versions: those of params.yaml; what is missing of them was not removed on purpose.
+    """
+    rows, removed = [], set(rules.get(REMOVED, [])) - set(versions)
     for file, metrics in sorted(changes.items()):
         version = Path(file).stem
         for metric, values in sorted(metrics.items()):
             old, new = values.get("old"), values.get("new")
             told = verdict(old, new, **rule_for(rules, version, metric))
+            if told == "missing" and version in removed:
+                told = REMOVED
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
             rows.append((f"{version}.{metric}", _shown(old), _shown(new), change, told))
     return rows
@@ -110,11 +131,18 @@ def main() -> None:
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
     arguments = parser.parse_args()
-    rows = judge(diff("metrics", arguments.base, "--all"), load_rules(arguments.rules))
+    refuse_unmerged()
+    versions = load_params(paths.PARAMS).models
+    rows = judge(diff("metrics", arguments.base, "--all"), load_rules(arguments.rules), versions)
     print(table(rows), end="")
     if failed(rows) or not rows:
+        gone = sorted(
+            {metric.split(".")[0] for metric, *_, told in rows if told == "missing"} - {*versions, "resnet50"}
+        )
+        hint = f"; if params.yaml lost {', '.join(gone)} on purpose, add `removed: [{', '.join(gone)}]` to gate.yaml"
         raise UserError(
             f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the verdicts above"
+            + hint * bool(gone)
         )
 
 

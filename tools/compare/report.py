@@ -1,8 +1,9 @@
 """Bring the report, metrics/report/index.html, up to date; or write report.html with another revision's figures in it.
 
 With --base the page starts with the figures and learning curves of that revision beside those of the files as they
-are now. It is written to report.html, which Git ignores, so that what the pipeline recorded stays as it is. It needs
-Git alone: metrics are in Git, so nothing of the other revision is trained or fetched.
+are now. It is written to report.html, which Git ignores, so that what the pipeline recorded stays as it is. Metrics are
+in Git, so nothing of the other revision is trained or fetched; where the data is not here either, in a fresh clone, the
+page is these figures and curves alone.
 """
 
 import argparse
@@ -16,14 +17,17 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
 
 from stages import outputs
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_bytes
-from stages.common.params import load_params
+from stages.common.params import Params, load_params
 from stages.report import drawing
 from stages.report import page as report
+from tools.checkout import ROOT, commit_of, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, how it is shown, and which way is better (0: neither).
@@ -38,9 +42,8 @@ FIGURES: dict[str, tuple[Callable[[float], str], int]] = {
 
 def extract(rev: str, folder: Path) -> None:
     """Put the metrics of a revision into an empty folder; a UserError says that there is no such revision, or none."""
-    # Not an option, whatever the name looks like.
-    command = ["git", "archive", "--format=zip", "--end-of-options", rev, "metrics"]
-    done = subprocess.run(command, capture_output=True)
+    command = ["git", "archive", "--format=zip", commit_of(rev), "metrics"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
     if done.returncode:
         raise UserError(
             f"{rev}: {done.stderr.decode(errors='replace').strip()}; name a branch, tag or commit that has metrics"
@@ -101,16 +104,35 @@ def curves(versions: list[dict], history: Path) -> list[dict]:
     return made
 
 
-def page(base: str) -> str:
-    """Today's page with the figures and curves of the revision `base` at its start."""
-    today = report.gather(load_params(paths.PARAMS))
+def missing_inputs() -> list[str]:
+    """What the report stage reads and is not here."""
+    try:
+        with Repo(str(ROOT)) as repo:
+            (stage,) = repo.stage.collect("report")
+            return [str(dep) for dep in stage.deps if not dep.exists]
+    except DvcException as error:
+        raise UserError(str(error)) from None
+
+
+def version_curves(params: Params) -> list[dict]:
+    """What `curves` needs of each version, from the files that Git keeps."""
+    return [
+        {"name": name, "look": report.look(place), "history": outputs.read_history(paths.history(name)).tolist()}
+        for place, name in enumerate(params.models)
+    ]
+
+
+def page(base: str, whole: bool) -> str:
+    """The figures and curves of the revision `base` beside today's, at the start of today's `whole` page or alone."""
+    params = load_params(paths.PARAMS)
     with tempfile.TemporaryDirectory() as folder:
         extract(base, Path(folder))
         old = Path(folder, "metrics")
-        names = [*(version["name"] for version in today["versions"]), "resnet50"]
+        names = [*params.models, "resnet50"]
         new = {name: figures for name, figures in read_figures(paths.METRICS).items() if name in names}
         rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
-        return report.render(today, {"name": base, "rows": rows, "curves": curves(today["versions"], old / "history")})
+        other = {"name": base, "rows": rows, "curves": curves(version_curves(params), old / "history")}
+        return report.render(report.gather(params), other) if whole else report.render({}, other, "comparison.html")
 
 
 def main() -> None:
@@ -120,9 +142,13 @@ def main() -> None:
     )
     parser.add_argument("--base", help="a branch, tag or commit to compare with")
     args = parser.parse_args()
+    refuse_unmerged()
+    missing = ", ".join(missing_inputs())
     if args.base:
-        write_bytes(OUT, page(args.base).encode())
-        cli.log(f"{OUT}: open it in a browser")
+        write_bytes(OUT, page(args.base, whole=not missing).encode())
+        cli.log(f"{OUT}: open it in a browser" + f"; it is the comparison alone, without {missing}" * bool(missing))
+    elif missing:  # DVC would remove the page before it finds out
+        raise UserError(f"the report needs {missing}; `make pull` or `make repro` brings that. The page stays as it is")
     else:
         sys.exit(subprocess.run([sys.executable, "-m", "dvc", "repro", "--single-item", "report"]).returncode)
 

@@ -18,8 +18,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
-from stages.common import cli
-from tools.checkout import ROOT, commit_of, git
+from stages.common import cli, paths
+from stages.common.params import load_params
+from tools.checkout import ROOT, commit_of, git, refuse_unmerged, top
 from tools.compare import gate
 from tools.markdown import table
 
@@ -86,14 +87,15 @@ def pictures(base: str, base_url: str, now_url: str) -> list[str]:
     """Each picture that differs, as it was beside as it is now; without addresses a list."""
     commit = commit_of(base)
     before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PICTURES).splitlines()
-    changed = git(ROOT, "diff", "--name-only", commit, "--", PICTURES).splitlines()
+    changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PICTURES).splitlines()
     changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PICTURES).splitlines()
     if not (base_url and now_url):
         return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No picture differs."]
+    _, prefix = top()
     rows = []
     for path in sorted(changed):
-        old = f"![base]({base_url.replace('{path}', path)})" if path in before else ""
-        new = f"![now]({now_url.replace('{path}', path)})" if Path(path).is_file() else ""
+        old = f"![base]({base_url.replace('{path}', prefix + path)})" if path in before else ""
+        new = f"![now]({now_url.replace('{path}', prefix + path)})" if Path(path).is_file() else ""
         rows.append([f"`{Path(path).name}`", old, new])
     return table(["picture", "base", "now"], *rows) if rows else ["No picture differs."]
 
@@ -105,8 +107,9 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
         base: the revision to compare with.
         base_url, now_url: where a picture of `base` and today's are shown, with {path} for its path in the repository.
     """
+    refuse_unmerged()
     metrics = gate.diff("metrics", base, "--all")
-    rows = gate.judge(metrics, gate.load_rules(Path("gate.yaml")))
+    rows = gate.judge(metrics, gate.load_rules(Path("gate.yaml")), load_params(paths.PARAMS).models)
     sections = {
         "Results": results(metrics),
         f"Gate: against {base}": verdicts(rows),

@@ -5,7 +5,10 @@ import json
 from pathlib import Path
 
 from benchmarks.report import highlights, performance, scaling
+from stages import outputs
+from stages.common import paths
 from stages.common.files import write_bytes
+from stages.common.params import load_params
 from stages.report.tutorial import TUTORIAL
 from tools.checkout import ROOT
 
@@ -15,6 +18,7 @@ BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 def results(root: Path = ROOT) -> str:
     """Markdown: a row for each version, the best accuracy last, then ResNet50's accuracy on the labelled sample images."""
+    seed = load_params(root / paths.PARAMS).seed
     lines = [
         "| version | test accuracy | test loss | epochs | accuracy over seeds: mean ± std (n) | the tutorial's accuracy |",
         "|---|---|---|---|---|---|",
@@ -33,7 +37,7 @@ def results(root: Path = ROOT) -> str:
             f"{figures['accuracy']:.4f}",
             f"{figures['loss']:.4f}",
             epochs,
-            _over_seeds(root, version),
+            _over_seeds(root / paths.over_seeds(version), seed, figures),
             theirs,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -50,12 +54,11 @@ def _accuracy(root: Path):
     return lambda history: (_read(root / f"metrics/{history.stem}.json")["accuracy"], history.stem)
 
 
-def _over_seeds(root: Path, version: str) -> str:
-    path = root / f"replicates/results/{version}.json"
-    if not path.exists():
-        return ""
-    accuracy = _read(path)["accuracy"]
-    return f"{accuracy['mean']:.4f} ± {accuracy['std']:.4f} ({len(accuracy['values'])})"
+def _over_seeds(path: Path, seed: int, metrics: dict) -> str:
+    results, left_out = outputs.read_over_seeds(path, seed, metrics)
+    if left_out:
+        return "left out: of another network"
+    return "{mean:.4f} ± {std:.4f} ({n})".format(**results["accuracy"], n=len(results["seeds"])) if results else ""
 
 
 def _read(path: Path) -> dict:

@@ -20,7 +20,7 @@ from pathlib import Path
 from stages.common import cli, environment, locks
 from stages.common.cli import UserError
 from stages.download import fetch
-from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git
+from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git, top
 from tools.verify import promise
 from tools.verify.compare import Outcome, compare, read_lock, verdict
 
@@ -55,16 +55,19 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
 
     The files that the checkout has downloaded already are linked, not trusted: the download stage hashes each of them.
     """
-    committed, rerun = folder / "committed", folder / "rerun"
-    git(folder, "init", "--quiet", "--template=", str(rerun))
-    git(rerun, "-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", str(ROOT), commit)
-    git(rerun, "checkout", "--quiet", "--detach", commit)
+    repository, prefix = top()
+    whole = folder / "rerun"
+    committed, rerun = folder / "committed", whole / prefix
+    git(folder, "init", "--quiet", "--template=", str(whole))
+    git(whole, "-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", str(repository), commit)
+    git(whole, "checkout", "--quiet", "--detach", commit)
     for name in ("dvc.yaml", "dvc.lock"):
         if not (rerun / name).is_file():
             raise UserError(f"{commit[:12]} has no {name}, so that there is nothing to rerun or to compare with")
     shutil.copytree(rerun, committed, ignore=shutil.ignore_patterns(".git"), symlinks=True)
     (rerun / "dvc.lock").unlink()  # what the rerun records comes from the rerun alone
-    (rerun / ".dvc/config.local").write_text("[cache]\n    dir = ../../cache\n")
+    cache = os.path.relpath(folder / "cache", rerun / ".dvc")
+    (rerun / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
     (rerun / DOWNLOADS).mkdir(parents=True)
     for file in (ROOT / DOWNLOADS).glob("*"):
         if re.fullmatch("[0-9a-f]{64}", file.name):

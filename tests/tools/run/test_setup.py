@@ -75,7 +75,7 @@ class Checkout:
 
     def __init__(self, folder: Path, real_uv: Path):
         self.folder, self.wheels, self.site = folder, folder / "wheels", folder / "none"
-        for name in ("tools/run/setup.py", "stages/common/locks.py", "venv_path.pth", "pyproject.toml"):
+        for name in ("tools/run/setup.py", "stages/common/locks.py", "tools/run/venv_path.pth", "pyproject.toml"):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
         (folder / "requirements").mkdir()
@@ -349,7 +349,7 @@ def test_the_real_locks_in_a_hostile_environment(tmp_path, real_uv):
     """In a copy, with the user's caches; `python`, as DVC's stages call it, is the environment's."""
     for name in ("tools/run", "stages/common", "requirements"):
         shutil.copytree(ROOT / name, tmp_path / name)
-    for name in ("Makefile", "venv_path.pth", "pyproject.toml"):
+    for name in ("Makefile", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     hostile = os.environ | filled(HOSTILE, tmp_path)
     done = subprocess.run(["make", "setup"], cwd=tmp_path, env=hostile, capture_output=True, text=True)

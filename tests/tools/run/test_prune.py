@@ -1,0 +1,75 @@
+"""What no stage makes any more leaves no trace; what somebody wrote stays."""
+
+import json
+
+VERSION_FILES = ("metrics/cnn.json", "metrics/history/cnn.csv", "models/cnn.keras", "replicates/results/cnn.json")
+
+
+def lines_about(toy, version: str) -> str:
+    """What Git's files, apart from sources and documents, still say of a version."""
+    return toy.run("sh", "-c", f"git grep -l {version} -- dvc.lock replicates metrics params.yaml || true")
+
+
+def test_a_removed_version_leaves_nothing_behind(toy):
+    checkpoint = toy.folder / ".dvc/tmp/checkpoints/cnn.ckpt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    before = (toy.folder / "dvc.lock").read_text()
+    models = toy.models
+    cnn = models.pop("cnn")
+    toy.set_models(models)
+    output = toy.repro()
+    assert "dvc.lock: removed, as no stage makes it any more: train@cnn, evaluate@cnn with all outputs" in output
+    assert "replicates/dvc.lock: removed, as no stage makes it any more: replicate@cnn with all outputs" in output
+    assert toy.stages_run(output) == ["plots"]
+    assert not any((toy.folder / name).exists() for name in VERSION_FILES) and not checkpoint.exists()
+    toy.commit("without cnn")
+    assert lines_about(toy, "cnn") == ""
+    assert "cnn" not in toy.run("dvc", "plots", "show", "--json")
+    assert (toy.folder / "models/mlp.keras").exists() and (toy.folder / "replicates/results/mlp.json").exists()
+    assert "removed" not in toy.repro()
+
+    toy.set_models(models | {"cnn": cnn})  # and it comes back from the cache
+    toy.trained()
+    toy.repro()
+    assert toy.trained() == []
+    assert sorted((toy.folder / "dvc.lock").read_text().splitlines()) == sorted(before.splitlines())
+
+
+def test_a_renamed_version_keeps_its_results_under_the_new_name(toy):
+    models = toy.models
+    models["convolution"] = models.pop("cnn")
+    models["more"] = models["mlp"] | {"epochs": 2}
+    toy.set_models(models)
+    toy.repro()
+    toy.commit("renamed")
+    assert lines_about(toy, "cnn") == ""
+    metrics = json.loads(toy.run("dvc", "metrics", "show", "--json"))[""]["data"]
+    assert sorted(metrics) == [f"metrics/{name}.json" for name in ("convolution", "mlp", "more")]
+
+
+def test_a_file_that_somebody_has_changed_stays(toy):
+    notes = toy.folder / "metrics/cnn.json"
+    notes.write_text('{"mine": 1}')
+    (toy.folder / "metrics/history/mine.csv").write_text("a,b\n")
+    toy.set_models({"mlp": toy.models["mlp"]})
+    assert "warning: metrics/cnn.json stays: it is not what dvc.lock says" in toy.repro()
+    assert notes.read_text() == '{"mine": 1}'
+    assert (toy.folder / "metrics/history/mine.csv").exists()
+    assert not (toy.folder / "models/cnn.keras").exists()
+
+
+def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
+    toy.run("git", "checkout", "-qb", "smaller")
+    toy.set_models({"mlp": toy.models["mlp"]})
+    toy.repro()
+    shut = toy.make("gate", "BASE=main", status=2)
+    assert "the gate is shut: cnn.accuracy, cnn.loss" in shut
+    assert "if params.yaml lost cnn on purpose, add `removed: [cnn]` to gate.yaml" in shut
+    with (toy.folder / "gate.yaml").open("a") as file:
+        file.write("removed: [cnn]\n")
+    assert "| cnn.accuracy |" in (opened := toy.make("gate", "BASE=main")) and "| removed |" in opened
+    (toy.folder / "metrics/mlp.json").unlink()
+    assert "the gate is shut: mlp.accuracy, mlp.loss; see the verdicts above\n" in toy.make(
+        "gate", "BASE=main", status=2
+    )

@@ -1,0 +1,160 @@
+"""Finish `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run `dvc repro`, and add the results.
+
+Both sides change dvc.lock and metrics/ when each changes a version; no text merge of them means anything. Git is told so
+by .gitattributes and leaves them unmerged, as the one side has them. Here each stage gets the record of the side that
+changed it, and where both did, of the side that made it from what params.yaml says now. Its outputs come from DVC's cache
+(or remote), and from Git those that it keeps. Then `dvc repro` runs only what neither side has run.
+
+What people write (params.yaml, code) is theirs to merge; this stops where Git's conflict markers are left in it.
+"""
+
+import contextlib
+import subprocess
+import sys
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import dump_yaml, parse_yaml
+
+from stages.common import cli, paths
+from stages.common.cli import UserError
+from stages.common.files import write_bytes
+from stages.common.params import MAX_PARAMS_BYTES
+from stages.common.yaml_files import load_yaml, refuse_conflict_markers
+from tools.checkout import ROOT, git, unmerged
+from tools.docs import readme
+from tools.run.prune import PIPELINE, REPLICATES, made_now, version_of
+from tools.verify.compare import outputs
+
+MADE = ("dvc.lock", "metrics/", "replicates/dvc.lock", "replicates/results/")
+ANCESTOR, OURS, THEIRS = 1, 2, 3  # Git's numbers for what an unmerged file is on each side
+OPTIONS = {OURS: "--ours", THEIRS: "--theirs"}
+Stages = dict[str, dict]  # the records of a lock file, by the names of the stages
+
+
+def read(lock: Path, side: int) -> Stages:
+    """What one side of the merge has in a lock file; nothing where it has none."""
+    try:
+        text = git(ROOT, "show", f":{side}:./{lock}")
+    except UserError:
+        return {}
+    try:
+        return parse_yaml(text, str(lock))["stages"]
+    except (DvcException, LookupError, TypeError) as error:
+        raise UserError(f"{lock}, as one side of the merge has committed it, cannot be read: {error}") from None
+
+
+def choose(names: list[str], ancestor: Stages, sides: dict[int, Stages], params: dict) -> dict[str, tuple[int, dict]]:
+    """For each stage the side to take it from, and its record there.
+
+    Args:
+        names: the stages that there are, each behind those that it depends on. Other stages follow, to be pruned.
+        params: what params.yaml says now.
+    """
+    chosen: dict[str, tuple[int, dict]] = {}
+    gone = sorted(name for name in sides[OURS] | sides[THEIRS] if name not in names)
+    for name in [*names, *gone]:
+        found = [(side, stages[name]) for side, stages in sides.items() if name in stages]
+        changed = [(side, entry) for side, entry in found if entry != ancestor.get(name)] or found
+        made = outputs({stage: entry for stage, (_, entry) in chosen.items()})
+        fitting = [(side, entry) for side, entry in changed if fits(entry, params, made)] or changed
+        if fitting:
+            chosen[name] = fitting[0]
+    return chosen
+
+
+def fits(entry: dict, params: dict, made: dict[str, str]) -> bool:
+    """Whether a record is of these params, and of these outputs of other stages."""
+    wanted = {key: value for values in entry.get("params", {}).values() for key, value in values.items()}
+    deps = {dep["path"]: dep["md5"] for dep in entry.get("deps", [])}
+    return all(value_of(params, key) == value for key, value in wanted.items()) and all(
+        made.get(path, digest) == digest for path, digest in deps.items()
+    )
+
+
+def value_of(params: dict, key: str) -> object:
+    """The value of a key such as `models.cnn`; None where there is none."""
+    for part in key.split("."):
+        params = params.get(part) if isinstance(params, dict) else None
+    return params
+
+
+def take(name: str, side: int) -> None:
+    """Put an unmerged file in its place as this side has it, or the other where this one has removed it."""
+    for each in (side, OURS + THEIRS - side):
+        with contextlib.suppress(UserError):
+            git(ROOT, "checkout", OPTIONS[each], "--", name)
+            return
+
+
+def side_of(name: str, chosen: dict[str, tuple[int, dict]]) -> int | None:
+    """The side that an output comes from; None if no stage makes it."""
+    for stage, (side, entry) in chosen.items():
+        results = str(paths.over_seeds(version_of(stage)))  # of a stage of replicates, where it is no output
+        if any(Path(name).is_relative_to(path) for path in [*outputs({stage: entry}), results]):
+            return side
+    return None
+
+
+def prepare() -> None:
+    """Resolve what the pipeline makes; Git's index stays as it is. UserError names what is left to a person."""
+    names = unmerged()
+    for name in names:
+        path = ROOT / name
+        if not name.startswith(MADE) and path not in readme.FILES and path.is_file():
+            refuse_conflict_markers(name, path.read_bytes())
+    names = [name for name in names if name.startswith(MADE)]
+    if not names:
+        return
+    params = load_yaml(ROOT / "params.yaml", MAX_PARAMS_BYTES)
+    locks = [lock for lock in (PIPELINE, REPLICATES) if str(lock) in names]
+    for lock in locks:
+        take(str(lock), OURS)  # DVC can read it then
+    stages, chosen = made_now(), {}
+    for lock in locks:
+        sides = {side: read(lock, side) for side in OPTIONS}
+        each = choose(list(stages[lock]), read(lock, ANCESTOR), sides, params)
+        dump_yaml(str(ROOT / lock), {"schema": "2.0", "stages": {stage: entry for stage, (_, entry) in each.items()}})
+        chosen |= {stage: value for stage, value in each.items() if stage in stages[lock]}
+    for name in set(names) - set(map(str, locks)):
+        if side := side_of(name, chosen):
+            take(name, side)
+        else:
+            (ROOT / name).unlink(missing_ok=True)
+    cli.log(f"merge: resolved {len(names)} files that the pipeline makes, with the results of both sides")
+    put_in_place()
+
+
+def put_in_place() -> None:
+    """Fetch what dvc.lock records and the cache lacks, and check it out."""
+    try:
+        with Repo(str(ROOT)) as repo:
+            lacking = any(out.use_cache and out.changed_cache() for out in repo.index.outs)
+            if lacking and repo.config["core"].get("remote"):
+                repo.fetch()
+            repo.checkout(allow_missing=True)
+    except DvcException as error:
+        cli.warn(f"not all results of both sides are here, so that some are made anew: {error}")
+
+
+def main() -> None:
+    """Command line: the arguments of `dvc repro`."""
+    if not unmerged():
+        cli.log("No merge is under way here, or all of it is resolved.")
+    done = subprocess.run([sys.executable, "-m", "tools.run.repro", *sys.argv[1:]], cwd=ROOT)
+    if done.returncode:
+        sys.exit(done.returncode)
+    for path in readme.FILES:
+        if str(path.relative_to(ROOT)) in unmerged():
+            write_bytes(path, readme.updated(path.read_text()).encode())
+            refuse_conflict_markers(str(path.relative_to(ROOT)), path.read_bytes())
+            git(ROOT, "add", "--", str(path))
+    git(ROOT, "add", "--all", "--", "params.yaml", *(name for name in MADE if (ROOT / name).exists()))
+    if rest := unmerged():
+        raise UserError(f"left to you: {', '.join(rest)}; `git add` each when it is right")
+    cli.log("All is resolved: `git commit` ends a merge, `git rebase --continue` goes on with a rebase.")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,78 @@
+"""Remove what no stage makes any more: DVC leaves a removed stage's record in dvc.lock, and its outputs in their places.
+
+A block that is taken out of params.yaml takes its stages with it. Their records, and the files that these name, are
+leftovers, which plots, README and `make verify` would go on showing. A file with other bytes than its record says is
+somebody's work and stays.
+"""
+
+import os
+import shutil
+from pathlib import Path
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.utils.serialize import modify_yaml
+
+from stages.common import cli, paths
+from stages.common.cli import UserError
+from tools.checkout import ROOT
+from tools.verify.compare import md5, outputs, read_lock
+
+PIPELINE, REPLICATES = Path("dvc.lock"), Path("replicates/dvc.lock")
+
+
+def made_now() -> dict[Path, dict[str, list[str]]]:
+    """For each of the two lock files the stages that there are now, and the paths of their outputs from the root."""
+    made = {PIPELINE: {}, REPLICATES: {}}
+    try:
+        with Repo(str(ROOT)) as repo:
+            for stage in repo.index.stages:
+                outs = [os.path.relpath(out.fs_path, ROOT) for out in stage.outs]
+                made.setdefault(Path(stage.path_in_repo).with_suffix(".lock"), {})[stage.name] = outs
+    except DvcException as error:
+        raise UserError(str(error)) from None
+    return made
+
+
+def version_of(stage: str) -> str:
+    """The version in a stage's name: `cnn` of `train@cnn`."""
+    return stage.partition("@")[2]
+
+
+def prune() -> None:
+    """Remove the leftovers and name them."""
+    made = made_now()
+    kept = {path for stages in made.values() for outs in stages.values() for path in outs}
+    for lock in (PIPELINE, REPLICATES):
+        recorded = read_lock(ROOT / lock) if (ROOT / lock).is_file() else {}
+        gone = {name: entry for name, entry in recorded.items() if name not in made[lock]}
+        if not gone:
+            continue
+        cli.log(f"{lock}: removed, as no stage makes it any more: {', '.join(gone)} with all outputs")
+        for path, digest in outputs(gone).items():
+            if path not in kept:
+                remove(ROOT / path, digest)
+        for version in map(version_of, gone):
+            remove(ROOT / (paths.over_seeds(version) if lock == REPLICATES else paths.checkpoint(version)))
+        forget(ROOT / lock, gone)
+
+
+def remove(path: Path, digest: str | None = None) -> None:
+    """Remove a file or folder of the project, unless its hash is another than `digest`."""
+    if not path.exists() or not path.resolve().is_relative_to(ROOT):
+        return
+    if digest and md5(path) != digest:
+        cli.warn(f"{path.relative_to(ROOT)} stays: it is not what dvc.lock says; remove it, if nobody needs it")
+    elif path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink()
+
+
+def forget(lock: Path, stages: dict[str, dict]) -> None:
+    """Take these stages out of a lock file, as DVC writes it; it has none that is empty."""
+    with modify_yaml(str(lock)) as content:
+        for name in stages:
+            del content["stages"][name]
+    if not content["stages"]:
+        lock.unlink()
