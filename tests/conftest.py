@@ -64,7 +64,7 @@ def raw_mnist(downloaded) -> Path:
 
 @pytest.fixture(scope="session")
 def samples(downloaded) -> Path:
-    """Folder with the seven real pictures."""
+    """Folder with the real images."""
     return downloaded / "data/sample_images"
 
 
