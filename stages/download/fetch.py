@@ -5,7 +5,6 @@ every read has an upper limit, and no package is unpacked: the member asked for 
 """
 
 import contextlib
-import difflib
 import fcntl
 import gzip
 import hashlib
@@ -28,19 +27,11 @@ from typing import Annotated, BinaryIO, Literal, Self
 from urllib.parse import quote, urlsplit
 
 import requests
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    PositiveInt,
-    TypeAdapter,
-    ValidationError,
-    model_validator,
-)
+from pydantic import AfterValidator, Field, PositiveInt, ValidationError, model_validator
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 
-from stages.common import cli, files
+from stages.common import cli, files, schema
+from stages.common.schema import Strict
 from stages.common.yaml_files import load_yaml
 
 MIRROR_VARIABLE = "ASSETS_MIRROR"
@@ -60,12 +51,6 @@ BAD_INPUT = (ValueError, LookupError, TypeError, AttributeError, EOFError, Runti
 
 
 # ------------------------------------------------------------------------------------------------ assets.yaml
-
-
-class Strict(BaseModel):
-    """A block of assets.yaml: unknown keys and wrong types are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
 
 def _web_address(url: str) -> str:
@@ -126,7 +111,7 @@ class Source(File):
     """A file as it is, or the `inputs` from which `convert` makes it."""
 
     convert: Literal["class_index", "keras_weights", "tfjs_weights"] | None = None
-    inputs: list[File] = []
+    inputs: list[File] = Field([])
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
@@ -152,7 +137,9 @@ class Asset(Strict):
     attribution: str
     size: PositiveInt
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = []  # of a sample: the ImageNet classes that are right
+    class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = Field(
+        []
+    )  # of a sample: the ImageNet classes that are right
     sources: Annotated[list[Source], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -165,31 +152,19 @@ class Asset(Strict):
 def load_assets(path: Path | str) -> list[Asset]:
     """Read and check a list of assets; the UserError names every wrong key."""
     value = load_yaml(path, MANIFEST_LIMIT, aliases=False)
-    try:
-        assets = TypeAdapter(Annotated[list[Asset], Field(min_length=1)]).validate_python(value)
-    except ValidationError as error:
-        found = error.errors(include_url=False, include_input=False, include_context=False)
-        raise cli.UserError("\n  - ".join([f"{path}:", *(_problem(value, item) for item in found[:20])])) from None
+
+    def named(location: list) -> list:
+        """An asset is called by its name where it has one."""
+        asset = value[location[0]] if location else None
+        name = asset.get("name") if isinstance(asset, dict) else None
+        return [name, *location[1:]] if isinstance(name, str) else location
+
+    assets = schema.validate(path, value, Annotated[list[Asset], Field(min_length=1)], named)
     names = [asset.name for asset in assets]
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise cli.UserError(f"{path}: {', '.join(twice)} is named twice; give each asset a name of its own")
     return assets
-
-
-def _problem(value: list, error: Mapping) -> str:
-    """One line for one finding of pydantic: the path of the key, what is wrong, and the nearest name of a wrong key."""
-    if not error["loc"]:
-        return "must be a list of assets, each with a name, sources, size, sha256, ..."
-    index, *keys = error["loc"]
-    name = value[index].get("name") if isinstance(value[index], dict) else None
-    place = name if isinstance(name, str) else f"asset {index + 1}"
-    place += "".join(f"[{key}]" if isinstance(key, int) else f".{key}" for key in keys)
-    if error["type"] != "extra_forbidden":
-        return f"{place}: {error['msg'].removeprefix('Value error, ')}"
-    allowed = list((File if "inputs" in keys else Source if "sources" in keys else Asset).model_fields)
-    close = difflib.get_close_matches(str(keys[-1]), allowed, n=1)
-    return f"{place}: unknown key; " + (f"did you mean {close[0]!r}?" if close else f"allowed are {', '.join(allowed)}")
 
 
 # ---------------------------------------------------------------------------------------------------- mirrors
