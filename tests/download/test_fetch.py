@@ -26,9 +26,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from stages.assets import Asset, load_assets
 from stages.common.cli import UserError
 from stages.download import fetch as module
-from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
+from stages.download.fetch import Fetcher, named_mirrors
 from tests.conftest import little_memory
 
 ROOT = Path(__file__).parents[2]
@@ -317,7 +318,8 @@ def test_a_damaged_file_in_the_cache_is_fetched_again(server, fetcher, tmp_path,
 
 SCRIPT = """
 import json, sys
-from stages.download.fetch import Asset, Fetcher
+from stages.assets import Asset
+from stages.download.fetch import Fetcher
 cache, *wanted = sys.argv[1:]
 with Fetcher(cache, {}, read=30, pause=0) as fetcher:
     for text in wanted:
