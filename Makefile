@@ -4,7 +4,7 @@ EXTRAS ?=
 FORMAT ?= html
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
-.PHONY: repro test setup lint lock verify readme replicates bench faults push pull check-cache
+.PHONY: repro test setup lint lock verify sign trust readme replicates bench faults push pull check-cache
 .PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
@@ -15,8 +15,14 @@ repro: setup            ## run the pipeline to the end
 replicates: setup $(and $(filter ray,$(ENGINE)),.venv/requirements-ray.done)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro replicates/dvc.yaml)
 
-verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
-	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
+verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out
+	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO))
+
+sign: setup             ## sign your statement about a revision (REV=...) with your SSH key (KEY=...)
+	.venv/bin/python -m tools.verify.trust sign $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO)) $(if $(KEY),--key $(KEY))
+
+trust: setup            ## count the signers who saw the same bytes of a revision (REV=...); fails below K (default 2)
+	@.venv/bin/python -m tools.verify.trust count $(if $(REV),--rev $(REV)) $(if $(K),--least $(K))
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
 	@.venv/bin/python -m tools.compare.gate --base $(or $(BASE),main)

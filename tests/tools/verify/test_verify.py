@@ -16,7 +16,7 @@ from ruamel.yaml import YAML
 from stages.common.cli import UserError
 from tests.conftest import ROOT
 from tools.verify import rerun as verify
-from tools.verify.rerun import Outcome, compare, verdict
+from tools.verify.compare import Outcome, compare, md5, outputs, read_lock, verdict
 
 PARAMS = """
 seed: 1
@@ -296,7 +296,11 @@ def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
     [
         ("seed: 1", "seed: 2", "train@tiny: recorded with another version of seed in params.yaml"),
         (md5_of(ROOT / "stages/mnist.py"), "0" * 32, "prepare: recorded with another version of stages/mnist.py"),
-        ("--out data/prepared", "--out  data/prepared", "prepare: recorded with another version of the command"),
+        (
+            "python -m stages.prepare",
+            "python  -m stages.prepare",
+            "prepare: recorded with another version of the command",
+        ),
     ],
 )
 def test_a_lock_that_tells_of_other_sources_is_named(copies, old, new, named):
@@ -330,22 +334,22 @@ def test_folders_that_git_keeps_are_compared_file_by_file(copies):
 def record(folder: Path, stage: str, path: str) -> None:
     yaml = YAML(typ="safe", pure=True)
     lock = yaml.load((folder / "dvc.lock").read_bytes())
-    lock["stages"][stage] = {"cmd": "true", "outs": [{"path": path, "md5": verify.md5(folder / path)}]}
+    lock["stages"][stage] = {"cmd": "true", "outs": [{"path": path, "md5": md5(folder / path)}]}
     with (folder / "dvc.lock").open("w") as file:
         yaml.dump(lock, file)
 
 
 def test_folders_are_hashed_as_dvc_does(project):
-    recorded = verify.outputs(verify.read_lock(project.folder / "dvc.lock"))
+    recorded = outputs(read_lock(project.folder / "dvc.lock"))
     for path in ("data/raw", "data/sample_images", "data/sample_labels.json"):
-        assert verify.md5(project.folder / path) == recorded[path]
+        assert md5(project.folder / path) == recorded[path]
 
 
 @pytest.mark.parametrize("text", ["", "stages: [", "stages: {train: {outs: [{path: a}]}}"])
 def test_a_damaged_lock_is_an_error_for_a_person(tmp_path, text):
     (tmp_path / "dvc.lock").write_text(text)
     with pytest.raises(UserError, match=r"dvc\.lock cannot be read"):
-        verify.read_lock(tmp_path / "dvc.lock")
+        read_lock(tmp_path / "dvc.lock")
 
 
 # -------------------------------------------------------------------------------------------------------- verdicts
