@@ -4,6 +4,7 @@ Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_s
 of batches with XLA; what one step does is plain Keras.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
 from functools import partial
@@ -20,6 +21,7 @@ from stages.compute.evaluation import Mean, compile_evaluate
 from stages.mnist import CLASSES, Digits
 from stages.train.checkpoint import Checkpoint
 
+FINGERPRINT_DIGITS = 16  # of 64: enough to see a difference, and a file in Git stays small
 CALLS_PER_EPOCH = 5  # how often the progress bar moves; the weights do not depend on it, and 20 cost the MLP 15%
 
 
@@ -70,7 +72,8 @@ def fit(
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
-        part). Training figures are means over the epoch while the weights change, as Keras reports them.
+        part), fingerprint (see `fingerprint`). Training figures are means over the epoch while the weights change, as
+        Keras reports them.
 
     Raises:
         UserError: when a loss is not finite, or Keras finds in the first step that it cannot train this network.
@@ -103,7 +106,7 @@ def fit(
                 f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
                 "lower the optimizer's learning_rate"
             )
-        history.append({"epoch": epoch + 1} | figures)
+        history.append({"epoch": epoch + 1} | figures | {"fingerprint": fingerprint(network, optimizer)})
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
         callbacks.on_epoch_end(epoch, figures)
         if checkpoint:
@@ -111,6 +114,15 @@ def fit(
     optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`
     callbacks.on_train_end()
     return history
+
+
+def fingerprint(network: keras.Sequential, optimizer: keras.Optimizer) -> list[list[str]]:
+    """[path, first digits of the SHA-256 of its bytes] of each variable of both, in Keras' order."""
+    digests = [
+        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()]
+        for variable in (*network.variables, *optimizer.variables)
+    ]
+    return [[path, digest[:FINGERPRINT_DIGITS]] for path, digest in digests]
 
 
 def _callbacks(network: keras.Sequential, optimizer: keras.Optimizer, model: Model) -> keras.callbacks.CallbackList:

@@ -1,5 +1,6 @@
 """The training loop beside Keras' own `fit`, on the same batches of real digits."""
 
+import hashlib
 import math
 from pathlib import Path
 
@@ -31,7 +32,8 @@ def fit(
     keras.utils.set_random_seed(seed)
     trained = network.build("v", model, SHAPE, mnist.CLASSES, fast=True)
     steps = math.ceil(int(len(digits.labels) * (1 - model.validation_split)) / model.batch_size)
-    return trained, loop.fit(trained, network.optimizer("v", model, steps), digits, model, seed, checkpoint)
+    history = loop.fit(trained, network.optimizer("v", model, steps), digits, model, seed, checkpoint)
+    return trained, [{name: row[name] for name in row if name != "fingerprint"} for row in history]
 
 
 class Batches(keras.utils.PyDataset):
@@ -335,6 +337,26 @@ def check_resumed(model: Model, digits: mnist.Digits, after: tuple[int, ...], pa
     assert [line.split("/")[0] for line in logged[1:]] == [f"epoch {row['epoch']}" for row in history[sum(after) :]]
     assert resumed_history == history
     assert_same_bits(usual, resumed)
+
+
+def test_each_epoch_has_a_fingerprint_of_every_variable_also_in_a_training_that_was_cut_off(digits, tmp_path):
+    model = version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, optimizer=ADAM, epochs=3)
+
+    def fingerprints(**options) -> tuple[list[list[list[str]]], keras.Model]:
+        trained, history = loop.train("v", model, digits, 42, **options)
+        return [row["fingerprint"] for row in history], trained
+
+    usual, trained = fingerprints()
+    with pytest.raises(KeyboardInterrupt):
+        fingerprints(checkpoint=CutOff(tmp_path / "v.ckpt", bytes(32), after=2))
+    assert fingerprints(checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))[0] == usual
+    names = [[name for name, _ in epoch] for epoch in usual]
+    assert len(usual) == 3 and names[0] == names[1] == names[2]
+    assert {"v/dense/kernel", "v/dense/bias", "adam/v_dense_kernel_velocity", "adam/iteration"} <= {*names[0]}
+    first, *_, last = (dict(epoch) for epoch in usual)
+    assert {name for name in last if first[name] == last[name]} == {"adam/learning_rate"}
+    kernel = trained.layers[-1].kernel.numpy()
+    assert last["v/dense/kernel"] == hashlib.sha256(kernel.tobytes()).hexdigest()[:16]
 
 
 def test_a_checkpoint_changes_no_bit(digits, tmp_path):
