@@ -1,23 +1,24 @@
-# Every command of the project. `make repro` and `make test` need python3 (3.11 to 3.13), git and make.
+# Every command of the project; `make help` lists them. They need python3 (3.11 to 3.13, or the network), git and make.
 PYTHON ?= python3
 EXTRAS ?=
 FORMAT ?= html
-PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
+SETUP = $(PYTHON) -I tools/run/setup.py
+unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
 
-.PHONY: repro merge test setup lint lock verify readme replicates bench faults push pull check-cache
-.PHONY: gate report screenshot experiments ci-repro ci-recorded ci-report
+.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify readme replicates bench faults
+.PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
-repro: setup            ## run the pipeline to the end
+repro: setup            ## run the pipeline to the end; JOBS=2: so many stages at a time (JOBS=auto: as cores and memory allow)
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/python -m tools.run.repro
+	.venv/bin/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS))
 
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
 	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/python -m tools.run.merge
 
-replicates: setup $(and $(filter ray,$(ENGINE)),.venv/requirements-ray.done)  ## train every version with several seeds; ENGINE=ray: at once, on a Ray cluster
-	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro replicates/dvc.yaml)
+replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
+	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
 	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
@@ -63,35 +64,40 @@ check-cache: setup      ## compare the cache with its hashes, remove what is wro
 readme: setup           ## rewrite the tables of README.md
 	.venv/bin/python -m tools.docs.readme
 
-bench: setup .venv/requirements-bench.done  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what `docs/scaling.md` reckons with
+bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what `docs/scaling.md` reckons with
 	.venv/bin/python -m benchmarks $(PARTS)
 	.venv/bin/python -m tools.docs.readme
 
-test: setup $(patsubst %,.venv/requirements-%.done,s3 ssh ray jax)  ## run the whole test suite
+test: setup             ## the tests that take minutes in all
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+
+test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 
-setup: .venv/requirements-report.done .venv/requirements-dev.done $(EXTRAS:%=.venv/requirements-%.done)
+help:                   ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
-# The base environment is built from nothing, so that neither an interrupted build nor an older lock leaves a trace.
-.venv/requirements.done: requirements.txt requirements-build.txt
-	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "error: Python 3.11 to 3.13 is needed, $(PYTHON) is " + sys.version.split()[0] + "; name another with `make PYTHON=...`")'
-	rm -rf .venv
-	$(PYTHON) -m venv .venv
-	$(PIP) -r requirements-build.txt
-	$(PIP) -r requirements.txt
-	.venv/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))' | xargs -I{} cp venv_path.pth "{}/"
-	touch $@
+setup:                  ## build .venv from the locks, or mend it; with extras: EXTRAS="ray s3 ssh jax gpu"
+	@$(SETUP) $(EXTRAS)
 
-.venv/requirements-%.done: requirements-%.txt .venv/requirements.done
-	$(PIP) -r $<
-	touch $@
+setup-ray setup-bench: setup
+	@$(SETUP) $(@:setup-%=%)
 
-# Resolve the *.in files anew. Hashes, no addresses; one resolution for all promised Pythons.
-LOCK = .venv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
+setup-tests: setup
+	@$(SETUP) s3 ssh ray jax
+
+# Resolve requirements/*.in anew, each with the versions of those before it. Hashes, no addresses; one resolution for
+# all promised Pythons.
+LOCKS = compute report pipeline setup dev s3 ssh ray jax gpu bench
+LOCK = .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links
-lock:
-	@for name in requirements $(patsubst %.in,%,$(wildcard requirements-*.in)); do $(LOCK) $$name.in -o $$name.txt || exit 1; done
+lock:                   ## resolve requirements/*.in anew into the hashed locks
+	@$(SETUP) --uv
+	@before=; for name in $(LOCKS); do \
+		$(LOCK) $$before requirements/$$name.in -o requirements/$$name.txt || exit 1; \
+		before="$$before -c requirements/$$name.txt"; \
+	done

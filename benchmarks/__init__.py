@@ -1,0 +1,1 @@
+"""The pipeline beside what a user would pick instead."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.side_by_side import ROOT, unpin
+from stages.common import paths
 
 WEIGHTS = ROOT / "models/resnet50"
 PICTURES = 128  # of a round where nothing is decoded
@@ -155,11 +156,13 @@ def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options)
     """Start the infer stage on a folder; `inference` are keys of that block of params.yaml, `data` is where it finds its inputs."""
     lines = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
     (out / "params.yaml").write_text(
-        f"{lines}\ninference: {{images: any, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
+        f"{lines}\ninference: {{images: {folder}, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
     )
-    command = [sys.executable, "-m", "stages.infer", "--params", out / "params.yaml", "--images", folder, "--weights",
-               data / "models/resnet50", "--labels", data / "data/sample_labels.json", "--metrics", out / "m", "--predictions", out / "p"]  # fmt: skip
-    return subprocess.Popen(command, cwd=ROOT, **options)
+    for path in (paths.RESNET50, paths.SAMPLE_LABELS):
+        (out / path).parent.mkdir()
+        (out / path).symlink_to(data / path)
+    options["env"] = options.get("env", os.environ) | {"PYTHONPATH": str(ROOT)}
+    return subprocess.Popen([sys.executable, "-m", "stages.infer"], cwd=out, **options)
 
 
 def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> list[tuple[float, float]]:
@@ -186,7 +189,7 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
                 if number in (count // 10, count)
             ]
         assert driver.returncode == 0
-        assert (out / "p").read_bytes().count(b'"error": "no picture that can be read') == count
+        assert (out / paths.RESNET50_PREDICTIONS).read_bytes().count(b'"error": "no picture that can be read') == count
     return seen
 
 

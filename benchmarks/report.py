@@ -1,4 +1,4 @@
-"""The measurements as Markdown: `performance(results)` is the section of README.md that `make readme` writes."""
+"""The measurements as Markdown: what `make readme` writes into README.md, docs/performance.md and docs/scaling.md."""
 
 from tools.markdown import table
 
@@ -8,7 +8,7 @@ NAMES = {
     "keras_fit_xla": "Keras `fit`, XLA, 100 steps an execution",
     "pytorch": "PyTorch loop",
     "native": "this project, `instructions: native`",
-    "folder_end_to_end": "this project, 512 JPEG files end to end",
+    "folder_end_to_end": "this project, 512 JPEG files from disk to result",
     "folder_end_to_end_native": "the same, `instructions: native`",
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",
@@ -22,7 +22,7 @@ def against(seconds: float, base: float) -> str:
 
 
 def training(results: dict) -> list[str]:
-    """An epoch of each version: seconds of everybody, and in brackets how many times ours."""
+    """An epoch of each version: everybody's seconds, and in brackets this time divided by ours."""
     versions = results["training"]
     names = list(next(iter(versions.values()))["seconds"])
     head = ["an epoch of", *(NAMES[name] for name in names)]
@@ -31,22 +31,22 @@ def training(results: dict) -> list[str]:
         seconds = block["seconds"]
         ours = seconds["this_project"]
         others = [against(seconds[name], ours) for name in names[1:]]
-        rows.append([f"`{version}`, {block['images']:,} pictures", f"**{ours:.2f} s**", *others])
+        rows.append([f"`{version}`, {block['images']:,} images", f"**{ours:.2f} s**", *others])
     return table(head, *rows)
 
 
 def inference(results: dict) -> list[str]:
-    """ResNet50: pictures a second of everybody, and how many times that our computation and our whole way make."""
+    """ResNet50: everybody's images a second, and our rate (computation alone; from disk to result) divided by it."""
     rates = results["inference"]["pictures_per_s"]
     ours, end_to_end = rates["this_project"], rates["folder_end_to_end"]
     rows = (
         [NAMES[name], f"{rate:.1f}", f"{ours / rate:.2f}x", f"{end_to_end / rate:.2f}x"] for name, rate in rates.items()
     )
-    return table(["ResNet50, float32", "pictures/s", "our computation alone", "we, end to end"], *rows)
+    return table(["ResNet50, float32", "images/s", "our computation alone", "ours, from disk to result"], *rows)
 
 
 def pipeline(results: dict) -> list[str]:
-    """DVC's runs and what they are held against."""
+    """DVC's runs and what they are compared with."""
     seconds = results["pipeline"]
     rows = [
         ["`dvc repro`, empty cache, files fetched", "the tutorial as one script", "repro", "tutorial"],
@@ -59,7 +59,7 @@ def pipeline(results: dict) -> list[str]:
 
 
 def floors(results: dict) -> list[str]:
-    """How far from what the processor's matrix products alone would take."""
+    """The time that the matrix products alone would take, and how many times this we take."""
     peak, work = results["floors"]["matrix_gflop_per_s"], results["floors"]["gflop_per_picture"]
     rows = []
     for version, block in results["training"].items():
@@ -70,8 +70,8 @@ def floors(results: dict) -> list[str]:
         )
     floor = peak / work["resnet50"]
     ours = results["inference"]["pictures_per_s"]["this_project"]
-    rows.append(["a ResNet50 picture", f"{work['resnet50']:.1f}", f"{1 / floor:.3f} s", f"{floor / ours:.1f}x"])
-    return table(["work", "GFLOP", "at the rate of matrix products", "we take"], *rows)
+    rows.append(["ResNet50, an image", f"{work['resnet50']:.1f}", f"{1 / floor:.3f} s", f"{floor / ours:.1f}x"])
+    return table(["work", "GFLOP", "lower bound", "this project takes"], *rows)
 
 
 def ray(results: dict) -> list[str]:
@@ -85,33 +85,50 @@ def ray(results: dict) -> list[str]:
             ("`engine: ray`, one worker", on_ray, on_ray["pictures_per_s"] / local["pictures_per_s"]),
         ]
     ]
-    head = ["the `infer` stage on JPEG files", "start and end", "pictures/s between", "of local"]
+    head = ["the `infer` stage on JPEG files", "start and end", "images/s between", "of `local`"]
     memory = (
-        f"The driver of Ray had {block['driver_mib_after_a_tenth']:.0f} MiB of its own after a tenth of {block['files']:,} "
-        f"files that are no pictures (nothing is computed for them), and {block['driver_mib_at_the_end']:.0f} MiB at the end."
+        f"Ray's driver had {block['driver_mib_after_a_tenth']:.0f} MiB of its own after a tenth of {block['files']:,} files, "
+        f"and {block['driver_mib_at_the_end']:.0f} MiB at the end. (These files are not images, so nothing is computed for them.)"
     )
     return [*table(head, *rows), "", memory]
 
 
 def growth(results: dict) -> list[str]:
-    """Time against the number of pictures."""
+    """Time by the number of images."""
     rows = []
     for version, seconds in results["training_growth"].items():
         cells = (f"{int(images):,}: {value:.2f} s" for images, value in seconds.items())
         rows.append([f"an epoch of `{version}`", *cells])
     memory = results["memory"]
     cells = (f"{int(count):,}: {block['seconds']:.1f} s, {block['mib']:.0f} MiB" for count, block in memory.items())
-    return table(["pictures: time", "", "", ""], *rows, ["the `infer` stage, memory", *cells, ""])
+    return table(["number of images: time", "", "", ""], *rows, ["the `infer` stage, memory", *cells, ""])
+
+
+def highlights(results: dict) -> str:
+    """The few lines of README.md."""
+    machine, rates, seconds = results["machine"], results["inference"]["pictures_per_s"], results["pipeline"]
+    epochs = (
+        f"`{version}` {block['seconds']['keras_fit'] / block['seconds']['this_project']:.1f}x"
+        for version, block in results["training"].items()
+    )
+    lines = [
+        f"- An epoch, against Keras `fit`: {', '.join(epochs)} as fast.",
+        f"- ResNet50, against `model.predict`: {rates['this_project'] / rates['keras_predict']:.1f}x as fast; against OpenVINO "
+        f"called directly, which may use AVX-512: {rates['this_project'] / rates['openvino']:.1f}x.",
+        f"- The pipeline from an empty cache: {seconds['repro']:.0f} s; the tutorial as one script: {seconds['tutorial']:.0f} s.",
+        f"- Measured side by side on {machine['cores']} cores of an {machine['processor']}.",
+    ]
+    return "\n".join(lines) + "\n"
 
 
 def performance(results: dict) -> str:
-    """The whole section."""
+    """The tables of docs/performance.md."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
     peak = results["floors"]
     lines = [
         f"Measured by `make bench` on {machine['cores']} cores of an {machine['processor']} with "
-        f"{machine['memory_gib']} GiB (medians of {machine['rounds']} rounds in turn, the pipeline once; {versions}).",
+        f"{machine['memory_gib']} GiB: medians of {machine['rounds']} rounds in turn, the pipeline once ({versions}).",
         "",
         *training(results),
         "",
@@ -120,8 +137,8 @@ def performance(results: dict) -> str:
         "",
         *pipeline(results),
         "",
-        f"Floors of this machine: {peak['matrix_gflop_per_s']:.0f} GFLOP/s in matrix products of float32, "
-        f"{peak['copy_gb_per_s']:.0f} GB/s to and from memory.",
+        f"Lower bounds: this machine computes {peak['matrix_gflop_per_s']:.0f} GFLOP/s in matrix products of float32, "
+        f"and moves {peak['copy_gb_per_s']:.0f} GB/s to and from memory.",
         "",
         *floors(results),
         "",
@@ -130,7 +147,7 @@ def performance(results: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-# The clusters that docs/scaling.md reckons with: cores that compute as this machine's, and what the network of each node carries.
+# The clusters of docs/scaling.md: cores as fast as this machine's, and the network of each node.
 CLUSTERS = {"one node": 1, "16 nodes": 16, "256 nodes": 256}
 NODE_CORES = 32
 NODE_BYTES_PER_S = 25e9 / 8
@@ -145,7 +162,7 @@ def duration(seconds: float) -> str:
 
 
 def costs(results: dict) -> dict[str, float]:
-    """Core-seconds a picture of computing, as the whole way of this machine takes them, and of the driver."""
+    """Core-seconds an image: computing (all cores of this machine together), decoding, and the driver."""
     cores, rates = results["machine"]["cores"], results["inference"]["pictures_per_s"]
     return {
         "compute": cores / rates["this_project"],
@@ -156,13 +173,13 @@ def costs(results: dict) -> dict[str, float]:
 
 
 def measured_costs(results: dict) -> list[str]:
-    """What one of each costs."""
+    """What one of each costs, as measured."""
     scaling, cost = results["scaling"], costs(results)
     rows = [
         [f"read, decode and resize a JPEG of {scaling['picture_bytes'] / 1e3:.0f} KB", duration(cost["decode"]) + " of a core"],
-        ["ResNet50 for a picture", f"{duration(cost['compute'])} of a core, {duration(cost['compute native'])} with `instructions: native`"],
-        ["the driver's part of a picture on Ray", f"{duration(cost['driver'])}, and {scaling['prediction_bytes']:.0f} bytes of predictions"],
-        ["DVC's look at a file in a folder", f"{duration(scaling['dvc_folder']['first_s'])} for the first time, {duration(scaling['dvc_folder']['unchanged_s'])} when unchanged"],
+        ["ResNet50 for an image", f"{duration(cost['compute'])} of a core, {duration(cost['compute native'])} with `instructions: native`"],
+        ["Ray's driver, for an image", f"{duration(cost['driver'])}, and {scaling['prediction_bytes']:.0f} bytes of predictions"],
+        ["DVC's check of a file in a folder", f"{duration(scaling['dvc_folder']['first_s'])} for the first time, {duration(scaling['dvc_folder']['unchanged_s'])} when unchanged"],
         ["MD5, DVC's hash", f"{scaling['md5_bytes_per_s'] / 1e6:.0f} MB/s on a core"],
         *([f"`dvc status` with {int(count):,} versions", duration(taken)] for count, taken in scaling["dvc_status_s"].items()),
         *([f"train `{version}` for an epoch", duration(block["seconds"]["this_project"])] for version, block in results["training"].items()),
@@ -171,7 +188,7 @@ def measured_costs(results: dict) -> list[str]:
 
 
 def projected(results: dict) -> list[str]:
-    """How long each part takes, alone, for a million and a billion pictures on the clusters; the longest is bold."""
+    """The time of each part alone for a million and a billion images on the clusters; the longest is bold."""
     scaling, cost, rows = results["scaling"], costs(results), []
     for pictures in (10**6, 10**9):
         for name, nodes in CLUSTERS.items():
@@ -185,7 +202,7 @@ def projected(results: dict) -> list[str]:
             ]
             cells = [f"**{duration(part)}**" if part == max(parts) else duration(part) for part in parts]
             rows.append([f"10^{len(str(pictures)) - 1} on {name}", *cells])
-    return table(["pictures", "compute", "decode", "network", "driver", "DVC, the folder for the first time"], *rows)
+    return table(["images", "compute", "decode", "network", "driver", "DVC, the folder for the first time"], *rows)
 
 
 def scaling(results: dict) -> str:
@@ -198,7 +215,7 @@ def scaling(results: dict) -> str:
         *measured_costs(results),
         "",
         f"On nodes of {cores} such cores, each with a network of {NODE_BYTES_PER_S * 8 / 1e9:.0f} Gbit/s, each part by itself takes "
-        "(the longest, which the others can hide behind, is bold):",
+        "(the longest is bold: the others can run at the same time):",
         "",
         *projected(results),
         "",

@@ -3,12 +3,11 @@
 import math
 from pathlib import Path
 
-import keras
-
 from stages import compute, mnist, network, outputs, scoring
 from stages.common import cli, paths
 from stages.common.files import rounded, write_json
 from stages.common.params import load_params
+from stages.compute import keras
 from stages.compute.evaluation import compile_evaluate
 
 
@@ -41,12 +40,16 @@ def evaluate(
     """Classify `digits` and write what came out.
 
     Args:
-        metrics: JSON, `accuracy` (share of right answers) and `loss` (mean cross-entropy, natural logarithm).
+        metrics: JSON, `accuracy` (share of right predictions), `loss` (mean cross-entropy, natural logarithm), `ece`
+            (expected calibration error) and `brier` (Brier score), see `scoring`.
         classes: CSV, precision, recall and F1 of each class.
         predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
     """
     figures, probabilities = compile_evaluate(model)(digits.images, digits.labels)
+    bins = scoring.calibration(probabilities, digits.labels)
+    figures["ece"] = scoring.expected_calibration_error(bins)
+    figures["brier"] = scoring.brier(probabilities, digits.labels)
     summary = {name: rounded(figures[name]) for name in outputs.METRICS}
     write_json(metrics, summary)
     write_json(card, summary | describe(model))

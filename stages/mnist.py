@@ -84,11 +84,13 @@ def load(folder: Path | str, part: str) -> Digits:
 
 
 def _load(path: Path) -> np.ndarray:
-    check_sum(path)
     try:
+        check_sum(path)
         # A map never gets larger than the file, whatever the header says, and takes no pickles.
         return np.array(np.lib.format.open_memmap(path, mode="r"))
-    except (OSError, MemoryError):
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro prepare`") from None
+    except (OSError, MemoryError, UserError):
         raise
     except Exception as error:  # NumPy parses the header as Python source, which can fail in many ways
         raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro prepare`") from None

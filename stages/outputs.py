@@ -19,7 +19,9 @@ from stages.common.files import rounded, write_csv, write_json
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 PREDICTIONS = ["actual", "predicted", "probability"]
 CLASSES = ["digit", "precision", "recall", "f1", "support"]
-METRICS = ["accuracy", "loss"]
+# Each metric of a version, and which way it is better.
+METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
+OF_EACH_SEED = ("accuracy", "loss")
 DIGITS = 10
 
 
@@ -121,7 +123,7 @@ def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]
     Args:
         results: the metrics of at least two trainings, by seed.
     """
-    columns = {name: [result[name] for result in results.values()] for name in METRICS}
+    columns = {name: [result[name] for result in results.values()] for name in OF_EACH_SEED}
     summary = {
         name: {
             "mean": rounded(statistics.fmean(values)),

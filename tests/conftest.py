@@ -1,5 +1,6 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
+import os
 import resource
 import shutil
 import signal
@@ -15,7 +16,8 @@ from hypothesis import settings
 
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages import mnist
-from stages.common.params import Runtime
+from stages.common import paths
+from stages.common.params import Runtime, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
 from stages.download.fetch import Fetcher, load_assets, named_mirrors
@@ -62,7 +64,7 @@ def raw_mnist(downloaded) -> Path:
 
 @pytest.fixture(scope="session")
 def samples(downloaded) -> Path:
-    """Folder with the seven real pictures."""
+    """Folder with the real images."""
     return downloaded / "data/sample_images"
 
 
@@ -119,54 +121,55 @@ def test_arrays(raw_mnist, tmp_path_factory) -> Path:
 
 
 @pytest.fixture
-def report_inputs(downloaded, test_arrays, tmp_path) -> list[str]:
-    """Arguments of the report stage: real inputs, of which metrics, pictures and params.yaml may be edited."""
-    return make_report_inputs(downloaded, test_arrays, tmp_path)
+def report_inputs(downloaded, test_arrays, tmp_path, monkeypatch) -> Path:
+    """The current folder, with the real inputs of the report stage, which may be edited."""
+    monkeypatch.chdir(make_report_inputs(downloaded, test_arrays, tmp_path))
+    return tmp_path
 
 
 @pytest.fixture(scope="session")
 def report_page(downloaded, test_arrays, tmp_path_factory) -> str:
     """The report of the recorded metrics, as HTML."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(make_report_inputs(downloaded, test_arrays, tmp_path_factory.mktemp("report")))
+        return report_of_the_current_folder()
+
+
+def report_of_the_current_folder() -> str:
+    """The report of its metrics, as HTML."""
     from stages.report import page
 
-    arguments = make_report_inputs(downloaded, test_arrays, tmp_path_factory.mktemp("report"))
-    return page.render(page.gather(page.parser().parse_args(arguments)))
+    return page.render(page.gather(load_params(paths.PARAMS)))
 
 
-def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> list[str]:
-    inputs = folder / "inputs"
-    shutil.copytree(ROOT / "metrics", inputs / "metrics", ignore=shutil.ignore_patterns("plots", "report"))
-    shutil.copytree(ROOT / "replicates/results", inputs / "replicates")
-    shutil.copytree(downloaded / "data/sample_images", inputs / "images")
-    for name in ("params.yaml", "assets.yaml"):
-        shutil.copy(ROOT / name, inputs / name)
-    paths = {
-        "params": inputs / "params.yaml",
-        "replicates": inputs / "replicates",
-        "pipeline": ROOT / "stages/report/templates/pipeline.yaml",
-        "assets": inputs / "assets.yaml",
-        "prepared": test_arrays,
-        "resnet50": inputs / "metrics/resnet50.json",
-        "guesses": inputs / "metrics/resnet50_predictions.json",
-        "labels": downloaded / "data/sample_labels.json",
-        "images": inputs / "images",
-        "weights": downloaded / "models/resnet50",
-        "out": folder / "report",
-    }
-    folders = ("history", "predictions", "classes", "cards")
-    paths |= {name: inputs / "metrics" / name for name in folders}
-    return [part for name, path in paths.items() for part in (f"--{name}", str(path))]
+def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> Path:
+    shutil.copytree(ROOT / "metrics", folder / "metrics", ignore=shutil.ignore_patterns("plots", "report"))
+    shutil.copytree(ROOT / "replicates/results", folder / "replicates/results")
+    shutil.copytree(downloaded / "data/sample_images", folder / "data/sample_images")
+    shutil.copy(ROOT / "assets.yaml", folder)
+    return lay(folder, prepared=test_arrays)
 
 
 @pytest.fixture(scope="session")
 def stage():
-    """Run a stage's module in a fresh process, as DVC does: `stage("prepare", "--raw", ...)` -> CompletedProcess."""
+    """Run a stage in a fresh process, as DVC does, in a folder: `stage("train", "mlp", cwd=...)` -> CompletedProcess."""
 
     def run(name: str, *arguments: object, **options) -> subprocess.CompletedProcess:
         command = [sys.executable, "-m", f"stages.{name}", *map(str, arguments)]
-        return subprocess.run(command, cwd=options.pop("cwd", ROOT), capture_output=True, text=True, **options)
+        options["env"] = {"PYTHONPATH": str(ROOT)} | (options.get("env") or os.environ)
+        return subprocess.run(command, capture_output=True, text=True, **options)
 
     return run
+
+
+def lay(folder: Path, params: str | None = None, **places: Path) -> Path:
+    """Make `folder` a place where a stage can run: params.yaml, and links such as `raw=...` at the paths of `paths`."""
+    (folder / paths.PARAMS).write_text(params or (ROOT / paths.PARAMS).read_text())
+    for name, target in places.items():
+        path = folder / getattr(paths, name.upper())
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+    return folder
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -34,8 +34,9 @@ cnn:
 
 
 def recipe(test: str, language: str = "sh") -> str:
-    """The first block in a language behind the mark in the README that names a test."""
-    text = (ROOT / "README.md").read_text().split(f"<!-- tests/{test}.py runs these lines -->")[1]
+    """The first block in a language behind the mark, in README.md or a page of docs/, that names a test."""
+    pages = "\n".join(page.read_text() for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+    _, text = pages.split(f"<!-- tests/{test}.py runs these lines -->")
     return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
 
 
@@ -98,7 +99,7 @@ class Project:
         venv = self.folder / ".venv"
         if not venv.exists():
             venv.symlink_to(sys.prefix)
-        return self.run("make", "--old-file=setup", *arguments, status=status, **environment)
+        return self.run("make", "SETUP=true", *arguments, status=status, **environment)
 
     def clone(self, folder: Path, cache: bool = False) -> "Project":
         """A clone, as a colleague makes it: what Git holds, and nothing of the cache unless it is shared."""

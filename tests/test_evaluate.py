@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from stages import mnist
-from stages.evaluate import describe, evaluate, scores
+from stages.evaluate import describe, evaluate
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,10 @@ def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
     evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), *paths)
     metrics, classes, predictions, card = (path.read_text() for path in paths)
     loss = (925 * math.log(2) + 309 * math.log(18)) / 1234
-    assert metrics == f'{{\n  "accuracy": {round(925 / 1234, 6)},\n  "loss": {round(loss, 6)}\n}}\n'
+    ece = 925 / 1234 - 0.5  # all images have the probability 1/2, which so lies in one bin
+    right, wrong = 1 / 4 + 9 / 18**2, 1 / 4 + (17 / 18) ** 2 + 8 / 18**2
+    by_hand = {"accuracy": 925 / 1234, "loss": loss, "ece": ece, "brier": (925 * right + 309 * wrong) / 1234}
+    assert metrics == json.dumps({name: round(value, 6) for name, value in by_hand.items()}, indent=2) + "\n"
     assert json.loads(card).items() > json.loads(metrics).items()
     rows = classes.splitlines()
     assert rows[0] == "digit,precision,recall,f1,support"
@@ -45,16 +48,6 @@ def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
     assert rows[2] == f"1,{round(124 / found, 6)},1.0,{round(248 / (found + 124), 6)},124"
     expected = ["actual,predicted,probability", *(f"{a},{s},0.5" for a, s in zip(actual, shown, strict=True))]
     assert predictions == "\n".join(expected) + "\n"
-
-
-def test_scores_by_hand():
-    actual, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 1])
-    assert scores(actual, predicted, 4) == [
-        [0, 1.0, 0.666667, 0.8, 3],
-        [1, 0.333333, 0.5, 0.4, 2],
-        [2, 0.0, 0.0, 0.0, 1],
-        [3, 0.0, 0.0, 0.0, 0],
-    ]
 
 
 def test_a_card_has_shapes_parameter_counts_and_the_first_filters():

@@ -7,15 +7,14 @@ import pytest
 
 from stages import outputs
 from stages.common.cli import UserError
+from stages.images.shown import read_pictures
 from stages.outputs import (
     Predictions,
-    confident_mistakes,
-    confusion,
     read_classes,
     read_history,
-    read_pictures,
     read_predictions,
 )
+from stages.scoring import confident_mistakes, confusion
 from tests.tools.run.sharing import servers
 
 HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n"

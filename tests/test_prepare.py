@@ -13,6 +13,7 @@ from stages import mnist
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.prepare import normalise, prepare
+from tests.conftest import lay
 
 NAMES = ["SHA256SUMS", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
 RAW = {"train": "train", "test": "t10k"}
@@ -29,8 +30,8 @@ def prepared(raw_mnist, tmp_path_factory) -> Path:
 @pytest.fixture
 def raw_copy(raw_mnist, tmp_path) -> Path:
     """Folder with links to the four real files, to be replaced by damaged ones; without the list of their sums."""
-    folder = tmp_path / "raw"
-    folder.mkdir()
+    folder = tmp_path / "data/raw"
+    folder.mkdir(parents=True)
     for path in raw_mnist.glob("*-ubyte"):
         (folder / path.name).symlink_to(path)
     return folder
@@ -39,8 +40,8 @@ def raw_copy(raw_mnist, tmp_path) -> Path:
 @pytest.fixture
 def earlier(tmp_path) -> Path:
     """Folder with what an earlier run left."""
-    folder = tmp_path / "prepared"
-    folder.mkdir()
+    folder = tmp_path / "data/prepared"
+    folder.mkdir(parents=True)
     (folder / "train_images.npy").write_bytes(b"earlier")
     return folder
 
@@ -79,13 +80,13 @@ def test_what_is_written_can_be_loaded(prepared):
     assert len(mnist.load(prepared, "test").labels) == 10_000
 
 
-def test_the_command_writes_the_same_bytes_and_replaces_what_was_there(stage, prepared, raw_mnist, earlier):
+def test_the_command_writes_the_same_bytes_and_replaces_what_was_there(stage, prepared, raw_mnist, earlier, tmp_path):
     (earlier / "stale").touch()
-    done = stage("prepare", "--raw", raw_mnist, "--out", earlier)
+    done = stage("prepare", cwd=lay(tmp_path, raw=raw_mnist))
     assert (done.returncode, done.stderr) == (0, "train: 60000 pictures\ntest: 10000 pictures\n")
     assert sorted(path.name for path in earlier.iterdir()) == NAMES
     assert {name: sha256(earlier / name) for name in NAMES} == {name: sha256(prepared / name) for name in NAMES}
-    assert [path.name for path in earlier.parent.iterdir()] == ["prepared"]
+    assert sorted(path.name for path in earlier.parent.iterdir()) == ["prepared", "raw"]
 
 
 def flip(position: int):
@@ -117,20 +118,20 @@ def test_a_damaged_file_is_named_and_the_earlier_arrays_stay(raw_copy, earlier, 
     assert_untouched(earlier)
 
 
-def test_a_missing_file_is_named_and_the_earlier_arrays_stay(stage, raw_copy, earlier):
+def test_a_missing_file_is_named_and_the_earlier_arrays_stay(stage, raw_copy, earlier, tmp_path):
     (raw_copy / "t10k-labels-idx1-ubyte").unlink()
-    done = stage("prepare", "--raw", raw_copy, "--out", earlier)
+    done = stage("prepare", cwd=lay(tmp_path))
     assert done.returncode == 1
     assert "t10k-labels-idx1-ubyte: No such file or directory; run `dvc repro`, which makes" in done.stderr
     assert "Traceback" not in done.stderr
     assert_untouched(earlier)
 
 
-def test_a_limit_on_the_size_of_files_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, earlier):
+def test_a_limit_on_the_size_of_files_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, earlier, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000))
 
-    done = stage("prepare", "--raw", raw_mnist, "--out", earlier, preexec_fn=limit)
+    done = stage("prepare", cwd=lay(tmp_path, raw=raw_mnist), preexec_fn=limit)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert "train_images.npy: File too large; raise the limit on the size of files" in done.stderr
@@ -150,20 +151,20 @@ def small_disk(tmp_path):
 
 
 def test_a_full_disk_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, small_disk, earlier):
-    out = shutil.copytree(earlier, small_disk / "prepared")
-    done = stage("prepare", "--raw", raw_mnist, "--out", out)
+    out = shutil.copytree(earlier, small_disk / "data/prepared")
+    done = stage("prepare", cwd=lay(small_disk, raw=raw_mnist))
     assert done.returncode == 1
     assert "train_images.npy: No space left on device; free some disk space and run the command again" in done.stderr
     assert "Traceback" not in done.stderr
     assert_untouched(out)
 
 
-def test_too_little_memory_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, earlier):
+def test_too_little_memory_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, earlier, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_DATA, (150 << 20, 150 << 20))
 
     one_thread = os.environ | {"OPENBLAS_NUM_THREADS": "1"}  # each takes some memory
-    done = stage("prepare", "--raw", raw_mnist, "--out", earlier, preexec_fn=limit, env=one_thread)
+    done = stage("prepare", cwd=lay(tmp_path, raw=raw_mnist), preexec_fn=limit, env=one_thread)
     assert done.returncode == 1
     assert done.stderr.startswith("error: out of memory; close other programs")
     assert done.stderr.count("\n") == 1

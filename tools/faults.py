@@ -7,6 +7,7 @@ the right to mount a file system are left out without it. TMPDIR decides where t
 
 import argparse
 import contextlib
+import functools
 import itertools
 import os
 import random
@@ -97,8 +98,14 @@ class Stage:
 
     name: str
     command: list[str]
+    deps: list[str]
     outs: list[str]
     seconds: float
+
+
+def paths(entry: dict) -> tuple[list[str], list[str]]:
+    """The deps and the outs of a stage in dvc.lock."""
+    return tuple([item["path"] for item in entry.get(kind, [])] for kind in ("deps", "outs"))
 
 
 class Lab:
@@ -121,7 +128,7 @@ class Lab:
         lock = YAML(typ="safe").load(folder / "dvc.lock")["stages"]
         times = [*started.values(), time.monotonic()]
         self.stages = [
-            Stage(name, shlex.split(lock[name]["cmd"]), [out["path"] for out in lock[name]["outs"]], end - begin)
+            Stage(name, shlex.split(lock[name]["cmd"]), *paths(lock[name]), end - begin)
             for (name, begin), end in zip(list(started.items())[1:], times[2:], strict=True)
         ]
         self.turn = itertools.cycle(self.stages)
@@ -157,6 +164,10 @@ class Lab:
             file for path in paths for file in ((root / path).rglob("*") if (root / path).is_dir() else [root / path])
         ]
         return {str(file.relative_to(root)): files.sha256(file) for file in below if file.is_file()}
+
+    def inputs(self, stage: Stage) -> dict[str, Path]:
+        """What a stage reads, and params.yaml, by path: to be linked where it shall run."""
+        return {path: self.folder / path for path in [*stage.deps, "params.yaml", ".dvc"]}
 
     def reset(self) -> None:
         """Back to before the first run, except for the outside files that were fetched."""
@@ -296,22 +307,21 @@ def damaged_checkpoint(lab: Lab, tries: int) -> str:
 def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.AbstractContextManager]) -> str:
     """Run each stage with too little of something, then again with enough of it.
 
-    `starved(stage)` is a context in which it is short. It gives limits for the process, the folder that the outputs
-    shall be in, and what the error must say (None: the libraries may die of it in their own way).
+    `starved(stage)` is a context in which it is short. It gives limits for the process, the folder that it shall run
+    in, and what the error must say (None: the libraries may die of it in their own way).
     """
     happened = Counter()
     for stage in lab.turns(tries):
         with starved(stage) as (limits, root, message):
             lab.remove([str(root / out) for out in stage.outs])
-            command = [str(root / word) if word in stage.outs else word for word in stage.command]
-            status, output = lab.run(*command, limits=limits)
+            status, output = lab.run(*stage.command, limits=limits, cwd=lab.folder / root)
             happened["failed" if status else "had enough"] += 1
             if status and message and (status != 1 or message not in output or "Traceback" in output):
                 raise WrongError(f"exit status {status}, unclear error: {output[-600:]}")
             lab.expect(stage.outs, whole=False, root=root)
             if os.path.ismount(lab.folder / root):
                 remount(lab.folder / root, "rw,size=2g")
-            status, output = lab.run(*command)
+            status, output = lab.run(*stage.command, cwd=lab.folder / root)
             if status:
                 raise WrongError(f"failed afterwards: {output[-600:]}")
             lab.expect(stage.outs, whole=True, root=root)
@@ -320,11 +330,15 @@ def starve_stages(lab: Lab, tries: int, starved: Callable[[Stage], contextlib.Ab
 
 
 @contextlib.contextmanager
-def small_disk(folder: Path, options: str) -> Iterator[None]:
-    """Mount an empty file system, which lies in memory, at `folder`."""
+def small_disk(folder: Path, options: str, links: dict[str, Path] | None = None) -> Iterator[None]:
+    """Mount an empty file system, which lies in memory, at `folder`, with links in it by their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(folder)], check=True)
     try:
+        for path, target in (links or {}).items():
+            (folder / path).parent.mkdir(parents=True, exist_ok=True)
+            (folder / path).symlink_to(target)
+        remount(folder, options)
         yield
     finally:
         subprocess.run(["umount", str(folder)], check=True)
@@ -353,7 +367,7 @@ def full_disk(lab: Lab, tries: int) -> str:
     @contextlib.contextmanager
     def starved(stage: Stage) -> Iterator[tuple]:
         space = lab.random.randrange(4096, max(8192, sum(lab.sizes[out] for out in stage.outs)))
-        with small_disk(lab.folder / SMALL, f"size={space}"):
+        with small_disk(lab.folder / SMALL, f"size={space}", lab.inputs(stage)):
             yield {}, SMALL, "No space left on device"
 
     return starve_stages(lab, tries, starved)
@@ -365,7 +379,7 @@ def read_only(lab: Lab, tries: int) -> str:
 
     @contextlib.contextmanager
     def starved(stage: Stage) -> Iterator[tuple]:
-        with small_disk(lab.folder / SMALL, "ro"):
+        with small_disk(lab.folder / SMALL, "ro", lab.inputs(stage)):
             yield {}, SMALL, "Read-only file system"
 
     return starve_stages(lab, tries, starved)
@@ -397,49 +411,39 @@ def memory(lab: Lab, tries: int) -> str:
 # --------------------------------------------------------------------------------------------------- whole runs cut off
 
 
-def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None]) -> str:
+def kill_runs(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None], jobs: tuple[str, ...]) -> str:
     """Cut a whole run from nothing off at a random moment; then `make repro` runs once more."""
     ran, waited = [], 0
     for _ in range(tries):
         lab.reset()
-        with lab.start(*REPRO) as process:
+        with lab.start(*REPRO, *jobs) as process:
             strike(process, lab.random.uniform(0, lab.seconds), kill)
         output = lab.finish()
         ran.append(str(output.count("Running stage")))
-        waited += "Waiting for process" in output
+        waited += "Waiting for" in output
     return (
         f"`make repro` alone gave the same bytes; of {len(lab.stages)} stages it ran {', '.join(ran)}, and {waited} times "
-        "it waited first for a stage that was left behind"
+        "it waited first for what was left behind"
     )
 
 
-@fault("SIGKILL to a whole run", tries=4, few=1)
-def kill_all(lab: Lab, tries: int) -> str:
-    """`make`, DVC and the stage at once."""
-    return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGKILL))
+def kill_child(process: subprocess.Popen) -> None:
+    """Kill what `make` has started, which leaves its own children behind."""
+    for child in psutil.Process(process.pid).children():
+        child.kill()
 
 
-@fault("SIGINT (Ctrl-C) to a whole run", tries=2, few=0)
-def interrupt_all(lab: Lab, tries: int) -> str:
-    """As a terminal does."""
-    return kill_runs(lab, tries, lambda process: os.killpg(process.pid, signal.SIGINT))
-
-
-@fault("SIGTERM to `make`", tries=2, few=0)
-def terminate_make(lab: Lab, tries: int) -> str:
-    """It passes the signal on to DVC, which leaves the stage behind."""
-    return kill_runs(lab, tries, subprocess.Popen.terminate)
-
-
-@fault("SIGKILL to DVC alone", tries=2, few=0)
-def kill_dvc(lab: Lab, tries: int) -> str:
-    """Its stage is left behind."""
-
-    def kill(process: subprocess.Popen) -> None:
-        for child in psutil.Process(process.pid).children():
-            child.kill()
-
-    return kill_runs(lab, tries, kill)
+# Each: how often `make faults` and the test suite try it, and what it does to a run of `make`.
+CUTS = {
+    "SIGKILL to a whole run": (4, 1, lambda process: os.killpg(process.pid, signal.SIGKILL)),
+    "SIGINT (Ctrl-C) to a whole run": (2, 0, lambda process: os.killpg(process.pid, signal.SIGINT)),
+    "SIGTERM to `make`": (2, 0, subprocess.Popen.terminate),
+    "SIGKILL to DVC alone": (2, 0, kill_child),
+}
+for cut, (often, seldom, end) in CUTS.items():
+    for added in ((), ("JOBS=2",)):
+        run = functools.partial(kill_runs, kill=end, jobs=added)
+        fault(" ".join([cut, *(f"with {text}" for text in added)]), tries=often, few=seldom)(run)
 
 
 @fault("full disk under DVC's cache", tries=2, few=0, mounts=True)
@@ -579,18 +583,11 @@ def table(rows: dict[str, str]) -> str:
 
 
 def write(path: Path, rows: dict[str, str]) -> None:
-    """Write the page, on which faults that were not tried now keep their rows."""
+    """Write the table at the end of the page; faults that were not tried now keep their rows, and the text its words."""
     lines = path.read_text().splitlines() if path.exists() else []
+    text = itertools.takewhile(lambda line: not line.startswith("|"), lines)
     old = {line.split("|")[1].strip(): line for line in lines if line.startswith("| ")}
-    files.write_bytes(path, f"{INTRODUCTION}\n{table(old | rows)}\n".encode())
-
-
-INTRODUCTION = """# Faults
-
-Written by `make faults` ([`tools/faults.py`](../tools/faults.py)): each fault strikes at random moments or sizes, on a copy
-of the project with the real data and one small version, and what comes out is compared, to the bit, with a run that was
-never disturbed.
-"""
+    files.write_bytes(path, "\n".join([*text, table(old | rows), ""]).encode())
 
 
 def main() -> None:

@@ -1,0 +1,1 @@
+"""What every stage uses, and nothing else."""

@@ -8,6 +8,12 @@ says, because a result may not depend on that.
 import importlib.util
 import os
 import sys
+import sysconfig
+from pathlib import Path
+
+from stages.common import locks
+
+ROOT = Path(__file__).resolve().parents[2]
 
 XLA_FLAGS = {
     "xla_cpu_max_isa": "AVX2",  # no AVX-512 or AMX code, which adds up in another order
@@ -35,6 +41,31 @@ PINNED = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up notes say nothing about a run
 }
 
+
+def forget_pythonpath() -> None:
+    """Search no folder that PYTHONPATH alone names, in this process or its children, so that no other library is found.
+
+    The project itself may be named there. Folders of the Python that runs this stay, even if PYTHONPATH repeats them.
+    """
+    named = {os.path.abspath(folder) for folder in os.environ.pop("PYTHONPATH", "").split(os.pathsep) if folder}
+    named -= {str(ROOT), *sysconfig.get_paths().values()}
+    sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) not in named]
+
+
+def check_versions(lock: str) -> None:
+    """Exit if a library is here in another version than requirements/LOCK.txt pins: the version is part of the result.
+
+    A worker on a Ray cluster has no locks: the versions that it uses are those of the environment that started it.
+    """
+    path = ROOT / f"requirements/{lock}.txt"
+    if path.exists():
+        wrong = locks.differences(locks.pins(path.read_text("utf-8")), locks.installed(sys.path))
+        if wrong:
+            sys.exit(f"error: requirements/{lock}.txt: {'; '.join(wrong)}: run `make setup`")
+
+
+forget_pythonpath()
+check_versions("compute")
 os.environ.update(PINNED)
 # What Keras computes with; the one choice that is the user's. Bits are promised for TensorFlow alone.
 KERAS_BACKEND = os.environ["KERAS_BACKEND"] = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else "tensorflow"

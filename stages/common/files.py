@@ -6,7 +6,6 @@ reader sees the old file, the new file or none, never a part of one. The bytes d
 
 import csv
 import hashlib
-import io
 import json
 import os
 import shutil
@@ -100,11 +99,10 @@ def write_json_list(path: Path | str, entries: Iterable[object]) -> None:
 
 def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Write a comma-separated file with one header line, newline line ends, and numbers as Python prints them."""
-    buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    write_bytes(path, buffer.getvalue().encode())
+    with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:

@@ -3,10 +3,12 @@
 `backend` is the module that compiles for the one that KERAS_BACKEND names (see environment.py).
 """
 
-import keras
-
 from stages.common import cli, environment
 from stages.common.params import Runtime
+from stages.compute.quiet import without_notes
+
+with without_notes():
+    import keras
 
 if keras.config.backend() == "jax":
     from stages.compute import on_jax as backend

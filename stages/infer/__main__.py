@@ -1,4 +1,7 @@
-"""Classify a folder of pictures with ResNet50 trained on ImageNet."""
+"""Classify a folder of pictures with ResNet50 trained on ImageNet.
+
+With --out only that file is written: any folder is classified, and no recorded result is touched.
+"""
 
 import json
 from collections.abc import Iterator
@@ -7,10 +10,12 @@ from pathlib import Path
 
 from stages.common import cli, paths
 from stages.common.cli import UserError
-from stages.common.files import write_json, write_json_list
+from stages.common.files import write_csv, write_json, write_json_list
 from stages.common.params import Inference, Runtime, load_params
 from stages.images import decode
 from stages.infer.classifier import Answer, Classifier
+
+ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
 
 
 def classify_folder(
@@ -66,12 +71,46 @@ def infer(
         predictions: JSON in the order of the pictures' names: `image` and either `predictions` or `error`.
 
     Raises:
-        UserError: when the folder is missing or has no picture, or weights or labels are damaged.
+        UserError: when the folder is missing or has no picture that can be read, or weights or labels are damaged.
     """
     score = Score(load_labels(labels))
-    with closing(classify_folder(folder, weights, inference, settings)) as answers:
-        write_json_list(predictions, (score.enter(name, answer, inference.top_k) for name, answer in answers))
+    write_json_list(predictions, entries(folder, weights, inference, settings, score))
     write_json(metrics, score.metrics())
+
+
+def answer_folder(folder: Path | str, weights: Path, out: Path, inference: Inference, settings: Runtime) -> None:
+    """Classify every picture in `folder` and write only the file `out`.
+
+    It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
+    for each class of each picture, and one with nothing but the error for what cannot be read.
+    """
+    found = entries(folder, weights, inference, settings, Score({}))
+    if out.suffix.lower() == ".csv":
+        write_csv(out, ANSWERS_HEADER, (row for entry in found for row in rows(entry)))
+    else:
+        write_json_list(out, found)
+
+
+def rows(entry: dict) -> Iterator[list]:
+    """The lines of the table for an entry of the predictions."""
+    if "error" in entry:
+        yield [entry["image"], "", "", "", "", entry["error"]]
+    for rank, guess in enumerate(entry.get("predictions", ()), start=1):
+        yield [entry["image"], rank, guess["class_id"], guess["label"], guess["probability"], ""]
+
+
+def entries(
+    folder: Path | str, weights: Path, inference: Inference, settings: Runtime, score: "Score"
+) -> Iterator[dict]:
+    """Yield each picture's entry of the predictions; UserError at the end if not one of them could be read."""
+    with closing(classify_folder(folder, weights, inference, settings)) as answers:
+        for name, answer in answers:
+            yield score.enter(name, answer, inference.top_k)
+    if score.counts["errors"] == score.counts["images"]:
+        raise UserError(
+            f"inference.images: {folder}: none of its {score.counts['images']} files can be read as an image, as the "
+            "warnings say, and nothing is written; mend them or name another folder"
+        )
 
 
 class Score:
@@ -91,6 +130,8 @@ class Score:
             cli.warn(f"{image!r}: {answer.result}")
             self.counts["errors"] += 1
             return {"image": image, "error": answer.result}
+        for note in answer.notes:
+            cli.warn(f"{image!r}: {note}")
         class_ids = self.class_ids.get(answer.sha256)
         if class_ids:
             right = [guess["class_id"] in class_ids for guess in answer.result[:3]]
@@ -114,9 +155,19 @@ class Score:
 
 def main() -> None:
     """Command line."""
-    params = load_params(cli.parser(__doc__).parse_args().params)
-    written = paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS
-    infer(params.inference.images, paths.RESNET50, paths.SAMPLE_LABELS, *written, params.inference, params)
+    parser = cli.parser(__doc__)
+    parser.add_argument("--images", help="folder or URL to classify in place of `inference.images`; needs --out")
+    parser.add_argument("--out", type=Path, help="the one file to write: JSON, or a table if its name ends in .csv")
+    args = parser.parse_args()
+    if args.images and not args.out:
+        parser.error("--images needs --out, because the recorded results are those of `inference.images`")
+    params = load_params(args.params)
+    images = args.images or params.inference.images
+    if args.out:
+        answer_folder(images, paths.RESNET50, args.out, params.inference, params)
+    else:
+        written = paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS
+        infer(images, paths.RESNET50, paths.SAMPLE_LABELS, *written, params.inference, params)
 
 
 if __name__ == "__main__":

@@ -17,10 +17,12 @@ class Answer(NamedTuple):
     """A picture's most probable classes and the SHA-256 of its file; or the reason why it cannot be read, and None.
 
     `result` is [{"class_id", "label", "probability"}, ...] in falling order, the probability to four decimals.
+    `notes` says what a person should know about a picture that was read.
     """
 
     sha256: str | None
     result: list[dict] | str
+    notes: list[str] = []  # noqa: RUF012 - never changed
 
 
 class Classifier:
@@ -48,8 +50,9 @@ class Classifier:
         for batch in decode.load_batches(paths, self.batch_size, self.threads):
             readable = [loaded.picture for loaded in batch if isinstance(loaded.picture, np.ndarray)]
             rows = iter(self.compute(readable) if readable else ())
-            for sha256, picture in batch:
-                yield Answer(sha256, self._top(next(rows)) if isinstance(picture, np.ndarray) else str(picture))
+            for sha256, picture, notes in batch:
+                result = self._top(next(rows)) if isinstance(picture, np.ndarray) else str(picture)
+                yield Answer(sha256, result, notes)
 
     def _top(self, probabilities: np.ndarray) -> list[dict]:
         """The most probable classes; equal probabilities in the order of the class index."""

@@ -3,12 +3,11 @@
 from collections.abc import Callable
 from pathlib import Path
 
-import keras
 import numpy as np
 
 from stages import compute
 from stages.common.params import Runtime
-from stages.compute import backend
+from stages.compute import backend, keras
 from stages.resnet50 import MEANS
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import mnist
-from stages.common import cli, paths
+from stages.common import cli, environment, paths
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
 from stages.images.shown import Picture, read_pictures
@@ -101,6 +101,7 @@ def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.F
 def main() -> None:
     """Command line."""
     params = load_params(cli.parser(__doc__).parse_args().params)
+    environment.check_versions("report")
     epochs = {version: model.epochs for version, model in params.models.items()}
     read = paths.PREPARED, paths.HISTORY, paths.PREDICTIONS, paths.RESNET50_PREDICTIONS, params.inference.images
     plots(*read, paths.PLOTS, epochs)

@@ -1,6 +1,6 @@
 """Write metrics/report/index.html: one self-contained page with all results, for people to look at."""
 
-from stages.common import cli, paths
+from stages.common import cli, environment, paths
 from stages.common.files import atomic_folder, write_bytes
 from stages.common.params import load_params
 from stages.report.page import gather, render
@@ -8,7 +8,9 @@ from stages.report.page import gather, render
 
 def main() -> None:
     """Command line."""
-    page = render(gather(load_params(cli.parser(__doc__).parse_args().params))).encode()
+    params = load_params(cli.parser(__doc__).parse_args().params)
+    environment.check_versions("report")
+    page = render(gather(params)).encode()
     with atomic_folder(paths.REPORT) as folder:
         write_bytes(folder / "index.html", page)
     cli.log(f"{paths.REPORT}/index.html: {len(page) / 1e6:.2f} MB")

@@ -16,7 +16,7 @@ from stages.common import cli
 from stages.common.files import write_bytes
 
 DIGEST_BYTES = 32
-LOCK = Path(__file__).resolve().parents[2] / "requirements.txt"
+LOCK = Path(__file__).resolve().parents[2] / "requirements/compute.txt"
 
 
 class Checkpoint:
@@ -72,7 +72,7 @@ class Checkpoint:
 def key_of(parameters: object, arrays: list[np.ndarray]) -> bytes:
     """A hash of all that decides a training: its parameters (JSON), its data, this project's code and its libraries.
 
-    The code is that of all modules of `stages` that are imported; the libraries are those that requirements.txt pins.
+    The code is that of all modules of `stages` that are imported; the libraries are those that requirements/compute.txt pins.
     """
     modules = sorted(name for name in sys.modules if name.split(".")[0] == "stages" or name == "__main__")
     code = [Path(path) for name in modules if (path := getattr(sys.modules[name], "__file__", None))]

@@ -39,5 +39,5 @@ def test_tables_name_who_was_measured_and_how_many_times_ours_it_took():
     assert report.training(results) == [
         "| an epoch of | this project | Keras `fit` |",
         "|---|---|---|",
-        "| `mlp`, 60,000 pictures | **0.50 s** | 5.00 s (10.00x) |",
+        "| `mlp`, 60,000 images | **0.50 s** | 5.00 s (10.00x) |",
     ]

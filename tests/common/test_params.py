@@ -275,15 +275,14 @@ def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
     def limit():  # a bomb that goes off fails here and takes nothing else with it
         resource.setrlimit(resource.RLIMIT_DATA, (1 << 30, 1 << 30))
 
-    out = tmp_path / "out"
     options = {"preexec_fn": limit, "timeout": 60, "env": os.environ | {"OPENBLAS_NUM_THREADS": "1"}}
-    done = stage("prepare", "--params", path, "--raw", tmp_path, "--out", out, **options)
+    done = stage("prepare", "--params", path, cwd=tmp_path, **options)
     assert done.returncode == 1
     assert done.stderr.startswith("error: ")
     assert str(path) in done.stderr
     assert message in done.stderr
     assert "Traceback" not in done.stderr
-    assert not out.exists()
+    assert not (tmp_path / "data").exists()
 
 
 def test_make_repro_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
@@ -293,6 +292,6 @@ def test_make_repro_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
         0 < commands.index("python -m stages.common.params params.yaml") < commands.index("python -m tools.run.repro")
     )
     (tmp_path / "bomb.yaml").write_text(BOMB)
-    done = stage("common.params", tmp_path / "bomb.yaml", timeout=60)
+    done = stage("common.params", tmp_path / "bomb.yaml", cwd=ROOT, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'bomb.yaml'}: not valid YAML: line ")

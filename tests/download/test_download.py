@@ -11,27 +11,28 @@ import h5py
 import numpy as np
 import pytest
 
-from stages.common import files
+from stages.common import files, paths
 from stages.common.cli import UserError
 from stages.download import __main__ as stage
 from stages.download import convert
 from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
+from tests.conftest import lay
 
 ROOT = Path(__file__).resolve().parents[2]
 DEAD = [{"url": "http://127.0.0.1:9/none"}]  # the discard port, on which nothing listens
 
 MD5 = {  # of the original files, known for years, and independent of assets.yaml
-    "raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
-    "raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
-    "raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
-    "raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
-    "resnet50/imagenet_class_index.json": "c2c37ea517e94d9795004a39431a14cb",
+    "data/raw/train-images-idx3-ubyte": "6bbc9ace898e44ae57da46a324031adb",
+    "data/raw/train-labels-idx1-ubyte": "a25bea736e30d166cdddb491f175f624",
+    "data/raw/t10k-images-idx3-ubyte": "2646ac647ad5339dbf082846283269ea",
+    "data/raw/t10k-labels-idx1-ubyte": "27ae3e4e09519cfbb04c329615203637",
+    "models/resnet50/imagenet_class_index.json": "c2c37ea517e94d9795004a39431a14cb",
 }
 
 
 def run(assets: list[Asset], folder: Path, fetcher: Fetcher) -> dict[str, Path]:
     """Run the stage into `folder` and return the written files by their relative path."""
-    places = [folder / name for name in ("raw", "resnet50", "samples", "labels.json")]
+    places = [folder / path for path in (paths.RAW, paths.RESNET50, paths.SAMPLES, paths.SAMPLE_LABELS)]
     stage.download(assets, *places, fetcher)
     return {str(path.relative_to(folder)): path for path in sorted(folder.rglob("*")) if path.is_file()}
 
@@ -54,15 +55,21 @@ def real(tmp_path_factory, cache):
 
 def test_the_real_files_have_the_known_sums_and_no_other_file_is_there(real):
     pictures = ["chelsea.png", "china.jpg", "coffee.png", "flower.jpg", "grace_hopper.jpg", "motorcycle_left.png"]
-    expected = {*MD5, "labels.json", "raw/SHA256SUMS", "resnet50/SHA256SUMS", "resnet50/resnet50_weights.h5"}
-    expected |= {"samples/rocket.jpg"}
-    assert set(real) == expected | {f"samples/{name}" for name in pictures}
+    expected = {
+        *MD5,
+        "data/sample_labels.json",
+        "data/raw/SHA256SUMS",
+        "models/resnet50/SHA256SUMS",
+        "models/resnet50/resnet50_weights.h5",
+    }
+    expected |= {"data/sample_images/rocket.jpg"}
+    assert set(real) == expected | {f"data/sample_images/{name}" for name in pictures}
     for name, digest in MD5.items():
         assert hashlib.md5(real[name].read_bytes()).hexdigest() == digest, name
 
 
 def test_the_real_weights_are_all_of_resnet50_under_todays_names(real):
-    with h5py.File(real["resnet50/resnet50_weights.h5"]) as file:
+    with h5py.File(real["models/resnet50/resnet50_weights.h5"]) as file:
         layers = [name.decode() for name in file.attrs["layer_names"]]
         shapes = {
             name.decode(): (file[layer][name].shape, file[layer][name].dtype)
@@ -79,12 +86,16 @@ def test_the_real_weights_are_all_of_resnet50_under_todays_names(real):
 
 
 def test_the_labels_of_the_samples_name_real_classes_and_the_bytes(real):
-    labels = json.loads(real["labels.json"].read_text())
-    classes = {class_id for class_id, _ in json.loads(real["resnet50/imagenet_class_index.json"].read_text()).values()}
-    assert [f"samples/{name}" for name in labels] == [name for name in real if name.startswith("samples/")]
+    labels = json.loads(real["data/sample_labels.json"].read_text())
+    classes = {
+        class_id for class_id, _ in json.loads(real["models/resnet50/imagenet_class_index.json"].read_text()).values()
+    }
+    assert [f"data/sample_images/{name}" for name in labels] == [
+        name for name in real if name.startswith("data/sample_images/")
+    ]
     for name, label in labels.items():
         assert list(label) == ["sha256", "class_ids", "licence", "attribution", "title"]
-        assert label["sha256"] == files.sha256(real[f"samples/{name}"])
+        assert label["sha256"] == files.sha256(real[f"data/sample_images/{name}"])
         assert set(label["class_ids"]) <= classes
     assert labels["coffee.png"]["class_ids"] == ["n07920052", "n07930864"]
 
@@ -103,9 +114,8 @@ def test_a_folder_named_as_mirror_is_enough(real, tmp_path):
         (tmp_path / "mirror" / path.name).symlink_to(path)
     assets = [item.model_dump(exclude_unset=True) for item in without_sources(load_assets(ROOT / "assets.yaml"))]
     (tmp_path / "assets.yaml").write_text(json.dumps(assets))  # JSON is YAML
-    command = [sys.executable, "-m", "stages.download", "--params", str(ROOT / "params.yaml")]
-    for name in ("raw", "resnet50", "samples", "labels", "cache"):
-        command += [f"--{name}", "labels.json" if name == "labels" else name]
+    command = [sys.executable, "-m", "stages.download"]
+    lay(tmp_path)
     environment = os.environ | {"PYTHONPATH": str(ROOT), "ASSETS_MIRROR": "mirror"}
 
     (tmp_path / "mirror" / "coffee.png").rename(tmp_path / "coffee.png")
@@ -114,7 +124,7 @@ def test_a_folder_named_as_mirror_is_enough(real, tmp_path):
     assert "error: coffee.png: no source gives the file" in done.stderr
     assert "mirror/coffee.png: there is no such file" in done.stderr
     assert "Traceback" not in done.stderr
-    assert not {"raw", "resnet50", "samples", "labels.json"} & {path.name for path in tmp_path.iterdir()}
+    assert not {"data", "models"} & {path.name for path in tmp_path.iterdir()}
 
     (tmp_path / "coffee.png").rename(tmp_path / "mirror" / "coffee.png")
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
@@ -138,7 +148,7 @@ def test_what_an_earlier_run_wrote_is_replaced_as_a_whole_or_not_at_all(tmp_path
     assets = [small("a", "mnist", mirror), small("b", "resnet50", mirror), small("c.png", "samples", mirror)]
     out = tmp_path / "out"
     before = run([small("old", "mnist", mirror), *assets[1:]], out, Fetcher(tmp_path / "cache", {}, [str(mirror)]))
-    assert "raw/old" in before
+    assert "data/raw/old" in before
     for name in ("a", "c.png"):
         (mirror / name).unlink()
     with pytest.raises(UserError) as error:
@@ -150,12 +160,12 @@ def test_what_an_earlier_run_wrote_is_replaced_as_a_whole_or_not_at_all(tmp_path
     small("a", "mnist", mirror)
     after = run(assets, out, Fetcher(tmp_path / "cache", {}, [str(mirror)]))
     assert list(after) == [
-        "labels.json",
-        "raw/SHA256SUMS",
-        "raw/a",
-        "resnet50/SHA256SUMS",
-        "resnet50/b",
-        "samples/c.png",
+        "data/sample_labels.json",
+        "data/raw/SHA256SUMS",
+        "data/raw/a",
+        "models/resnet50/SHA256SUMS",
+        "models/resnet50/b",
+        "data/sample_images/c.png",
     ]
 
 

@@ -1,7 +1,10 @@
 """The infer stage on the real pictures and the real weights."""
 
+import csv
 import json
 import shutil
+import subprocess
+import sys
 import tracemalloc
 from functools import cache
 
@@ -17,7 +20,7 @@ from stages.common.params import Inference, Runtime
 from stages.images import decode
 from stages.infer import classifier
 from stages.infer.__main__ import classify_folder, infer
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
 KNOWN = {
@@ -42,7 +45,7 @@ def compiled_once():
 
 @pytest.fixture(scope="module")
 def folder(samples, tmp_path_factory):
-    """The seven pictures and a file that is none."""
+    """The labelled images and a file that is none."""
     made = tmp_path_factory.mktemp("pictures")
     for path in samples.iterdir():
         shutil.copy(path, made)
@@ -74,7 +77,7 @@ def test_a_file_that_is_no_picture_is_an_error_entry_and_the_rest_go_on(results)
     (damaged,) = (entry for entry in entries if "error" in entry)
     assert damaged["image"] == "notes.jpg"
     assert "predictions" not in damaged
-    assert metrics == {"images": 8, "errors": 1, "labelled": 7, "top1_accuracy": 0.714286, "top3_accuracy": 0.857143}
+    assert metrics == {"images": 26, "errors": 1, "labelled": 25, "top1_accuracy": 0.48, "top3_accuracy": 0.68}
 
 
 def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
@@ -142,12 +145,13 @@ def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
     predictions, metrics = classify(samples)
     for threads in (1, 5):
         assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == (predictions, metrics)
-    params = tmp_path / "params.yaml"
     versions = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
-    params.write_text(f"{versions}\ninference: {{images: any, top_k: 3, batch_size: 3}}\n")
-    labels, out = downloaded / "data/sample_labels.json", [tmp_path / "m.json", tmp_path / "p.json"]
-    done = stage("infer", "--params", params, "--images", samples, "--weights", resnet50_folder, "--labels", labels,
-                 "--metrics", out[0], "--predictions", out[1])  # fmt: skip
+    text = f"{versions}\ninference: {{images: {samples}, top_k: 3, batch_size: 3}}\n"
+    labels, out = (
+        downloaded / "data/sample_labels.json",
+        [tmp_path / "metrics/resnet50.json", tmp_path / "metrics/resnet50_predictions.json"],
+    )
+    done = stage("infer", cwd=lay(tmp_path, text, resnet50=resnet50_folder, sample_labels=labels))
     assert done.returncode == 0, done.stderr
     assert (out[1].read_bytes(), json.loads(out[0].read_text())) == (predictions, metrics)
 
@@ -229,14 +233,118 @@ def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(
     assert metrics == {"images": 18, "errors": 5, "labelled": 1, "top1_accuracy": 1.0, "top3_accuracy": 1.0}
 
 
-def test_a_folder_without_a_single_readable_or_labelled_picture_has_no_shares(classify, tmp_path):
+def test_a_folder_without_a_single_readable_picture_is_an_error_and_leaves_the_results_alone(
+    classify, samples, tmp_path
+):
+    before = classify(samples)
     folder = tmp_path / "pictures"
     folder.mkdir()
-    for name in "abcd":
-        (folder / name).write_text("text")
+    for path in samples.iterdir():
+        (folder / path.name).symlink_to(path)
+    with pytest.raises(
+        UserError, match=r"^inference\.images: .*pictures: none of its 25 files can be read as an image"
+    ):
+        classify(folder)
+    out = tmp_path / "out"
+    assert (out / "predictions.json").read_bytes() == before[0]
+    assert json.loads((out / "metrics.json").read_text()) == before[1]
+    assert len(list(out.iterdir())) == 2
+
+
+def test_a_folder_without_a_labelled_picture_has_no_shares(classify, tmp_path):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.new("RGB", (300, 200)).save(folder / "a.png")
+    (folder / "b").write_text("text")
     data, metrics = classify(folder)
-    assert [list(entry) for entry in json.loads(data)] == [["image", "error"]] * 4
-    assert metrics == {"images": 4, "errors": 4, "labelled": 0, "top1_accuracy": None, "top3_accuracy": None}
+    assert [list(entry)[1] for entry in json.loads(data)] == ["predictions", "error"]
+    assert metrics == {"images": 2, "errors": 1, "labelled": 0, "top1_accuracy": None, "top3_accuracy": None}
+
+
+def test_a_damaged_colour_profile_is_a_warning_with_the_name(classify, samples, tmp_path, capsys):
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    Image.open(samples / "coffee.png").convert("RGB").save(folder / "odd.jpg", icc_profile=b"no profile")
+    data, _ = classify(folder)
+    assert json.loads(data)[0]["predictions"][0]["label"] == "espresso"
+    assert capsys.readouterr().err == "warning: 'odd.jpg': damaged colour profile, ignored\n"
+
+
+# Any folder into one file
+
+
+@pytest.fixture
+def strangers(samples, tmp_path):
+    """A folder with two images and a text under a hard name."""
+    folder = tmp_path / "strangers"
+    (folder / "below").mkdir(parents=True)
+    shutil.copy(samples / "chelsea.png", folder / "a, b.png")
+    shutil.copy(samples / "coffee.png", folder / "below/c.png")
+    (folder / 'two\n"lines"').write_text("text")
+    return folder
+
+
+def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resnet50_folder, tmp_path):
+    entries = json.loads(classify(strangers)[0])
+    lay(tmp_path, resnet50=resnet50_folder)
+    for name in ("new/out.json", "new/OUT.CSV"):
+        done = stage("infer", "--images", strangers, "--out", name, cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        assert "warning: 'two\\n\"lines\"': no image that can be read" in done.stderr
+    assert json.loads((tmp_path / "new/out.json").read_text()) == entries
+    with (tmp_path / "new/OUT.CSV").open(newline="", encoding="utf-8") as file:
+        header, *lines = csv.reader(file)
+    assert header == ["image", "rank", "class_id", "label", "probability", "error"]
+    expected = []
+    for entry in entries:
+        for rank, guess in enumerate(entry.get("predictions", []), start=1):
+            expected.append([entry["image"], str(rank), *map(str, guess.values()), ""])
+        if "error" in entry:
+            expected.append([entry["image"], "", "", "", "", entry["error"]])
+    assert len(lines) == 7
+    assert lines == expected
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["OUT.CSV", "out.json"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--images", "/none", "--out", "{out}"], 1, "error: inference.images: /none: there is no such folder"),
+        (["--images", "{folder}", "--out", "{out}"], 1, "error: models/resnet50/imagenet_class_index.json"),
+        (["--images", "{folder}"], 2, "--images needs --out"),
+    ],
+)
+def test_what_is_wrong_with_the_command_line_is_said(stage, strangers, tmp_path, arguments, code, message):
+    out = tmp_path / "out.csv"
+    done = stage("infer", *(part.format(folder=strangers, out=out) for part in arguments), cwd=lay(tmp_path))
+    assert done.returncode == code
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not out.exists()
+
+
+# DVC's links
+
+
+@pytest.mark.slow
+def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, tmp_path):
+    usual = classify(samples)
+    project = tmp_path / "project"
+    shutil.copytree(samples, project / "pictures")
+    cache = tmp_path / "elsewhere"
+
+    def dvc(*arguments: str) -> None:
+        subprocess.run([sys.executable, "-m", "dvc", "--quiet", *arguments], cwd=project, check=True)
+
+    dvc("init", "--no-scm")
+    dvc("cache", "dir", str(cache))
+    dvc("add", "pictures")
+    for kind in ("symlink", "hardlink", "copy", "reflink,copy"):
+        dvc("config", "cache.type", kind)
+        dvc("checkout", "--relink")
+        links = [path.is_symlink() for path in (project / "pictures").iterdir()]
+        assert links == [kind == "symlink"] * 25
+        assert classify(project / "pictures") == usual
 
 
 def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_path):

@@ -11,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from stages.common import paths
 from stages.common.params import Inference, Runtime
 from stages.infer.classifier import Classifier
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 from tests.tools.run.sharing import servers
 
 pytest.importorskip("ray", reason="needs `make setup EXTRAS=ray`")
@@ -30,21 +31,20 @@ class Stage:
         self.log = out.with_suffix(".log")
 
     def start(self, engine: str, workers: int = 1, address: str = "", **environment: str) -> subprocess.Popen:
-        self.out.mkdir(exist_ok=True)
-        block = f"{{images: any, engine: {engine}, workers: {workers}, top_k: 3, batch_size: 4}}"
-        (self.out / "params.yaml").write_text(f"{PARAMS}\ninference: {block}\n")
-        command = [sys.executable, "-m", "stages.infer", "--params", self.out / "params.yaml", "--images", self.images,
-                   "--weights", self.weights, "--labels", self.labels, "--metrics", self.out / "metrics.json",
-                   "--predictions", self.out / "predictions.json"]  # fmt: skip
-        environment = os.environ | {"RAY_ADDRESS": address} | environment
+        shutil.rmtree(self.out, ignore_errors=True)
+        self.out.mkdir()
+        block = f"{{images: {str(self.images)!r}, engine: {engine}, workers: {workers}, top_k: 3, batch_size: 4}}"
+        lay(self.out, f"{PARAMS}\ninference: {block}\n", resnet50=self.weights, sample_labels=self.labels)
+        environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)} | environment
         with self.log.open("w") as log:
-            return subprocess.Popen(command, cwd=ROOT, env=environment, stderr=log)
+            command = [sys.executable, "-m", "stages.infer"]
+            return subprocess.Popen(command, cwd=self.out, env=environment, stderr=log)
 
     def end(self, process: subprocess.Popen) -> tuple[bytes, bytes, str]:
         """What it wrote, and its messages."""
         messages = self.messages(process)
         assert process.returncode == 0, messages
-        written = [self.out / "predictions.json", self.out / "metrics.json"]
+        written = [self.out / paths.RESNET50_PREDICTIONS, self.out / paths.RESNET50_METRICS]
         return *(path.read_bytes() for path in written), messages
 
     def messages(self, process: subprocess.Popen) -> str:
@@ -151,7 +151,7 @@ def test_a_fault_that_every_worker_has_is_one_message(stage, nodes, tmp_path):
     assert process.returncode == 1
     assert messages.startswith("error: ") and "resnet50_weights.h5: damaged" in messages
     assert messages.count("\n") == 1
-    assert [path.name for path in stage.out.iterdir()] == ["params.yaml"]
+    assert not (stage.out / "metrics").exists()
 
 
 def test_ctrl_c_ends_ray_too(stage, mixed, short_folder):
@@ -161,7 +161,7 @@ def test_ctrl_c_ends_ray_too(stage, mixed, short_folder):
     assert "Traceback" not in stage.messages(process)
     assert process.returncode == 130
     assert os.listdir(short_folder) == []
-    assert [path.name for path in stage.out.iterdir()] == ["params.yaml"]
+    assert not (stage.out / "metrics").exists()
     assert wait_until_gone(short_folder)
 
 

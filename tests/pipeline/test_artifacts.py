@@ -1,4 +1,4 @@
-"""A trained version fetched by name from another repository, and the README's lines that use it."""
+"""A trained version fetched by name from another repository, by the lines of docs/usage.md."""
 
 import csv
 import re
@@ -29,7 +29,7 @@ def fetched(small_project, tmp_path_factory) -> Project:
     (published.folder / ".dvc/config.local").unlink()  # from here on, files come from the remote alone
     other = published.clone(folder / "other")
     other.run("sh", "-ec", "rm -rf * .dvc .git && git init -q && dvc init -q")
-    other.run("sh", "-ec", recipe("test_artifacts"), PROJECT=str(published.folder))
+    other.run("sh", "-ec", recipe("pipeline/test_artifacts"), PROJECT=str(published.folder))
     return other
 
 
@@ -39,12 +39,12 @@ def test_both_commands_fetch_the_recorded_bytes(fetched, small_project):
     assert (fetched.folder / "released.keras").read_bytes() == model
 
 
-def test_the_readme_classifies_a_digit(fetched, small_project, raw_mnist):
-    picture = mnist.read_images(raw_mnist / "t10k-images-idx3-ubyte", mnist.COUNTS["t10k"])[0]
-    Image.fromarray(np.asarray(picture)).save(fetched.folder / "digit.png")
+def test_the_printed_lines_classify_a_digit(fetched, small_project, raw_mnist):
+    image = mnist.read_images(raw_mnist / "t10k-images-idx3-ubyte", mnist.COUNTS["t10k"])[0]
+    Image.fromarray(np.asarray(image)).save(fetched.folder / "digit.png")
     with (small_project.folder / "metrics/predictions/cnn.csv").open(newline="") as file:
         predicted = next(csv.DictReader(file))["predicted"]
-    printed = fetched.run("python", "-W", "ignore", "-c", recipe("test_artifacts", "python"))
+    printed = fetched.run("python", "-W", "ignore", "-c", recipe("pipeline/test_artifacts", "python"))
     assert printed.splitlines()[-1] == predicted == "7"
 
 

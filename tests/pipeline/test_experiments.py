@@ -1,4 +1,4 @@
-"""The README's recipes for experiments, run as they stand there."""
+"""The recipes for experiments in docs/usage.md, run as they are printed there."""
 
 import csv
 import io
@@ -7,6 +7,7 @@ import re
 
 import pytest
 
+from stages.outputs import METRICS
 from tests.project import Project, recipe
 
 RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"
@@ -18,7 +19,7 @@ def tried(small_project, tmp_path_factory) -> Project:
     project = small_project.clone(tmp_path_factory.mktemp("experiments") / "clone", cache=True)
     project.run("dvc", "checkout")
     project.make("--version")
-    project.output = project.run("sh", "-ec", recipe("test_experiments"), COLUMNS="300")
+    project.output = project.run("sh", "-ec", recipe("pipeline/test_experiments"), COLUMNS="300")
     return project
 
 
@@ -43,7 +44,7 @@ def test_the_best_is_first_on_the_terminal(tried):
 
 def test_make_experiments_shows_no_hashes(tried):
     head, *rest = [line for line in tried.make("experiments", COLUMNS="300").splitlines() if "─" not in line[:3]]
-    assert head.split() == ["Experiment", "metrics/mlp.json:accuracy", "metrics/mlp.json:loss", RATE, SIZE]
+    assert head.split() == ["Experiment", *(f"metrics/mlp.json:{name}" for name in METRICS), RATE, SIZE]
     assert len(rest) >= 3 and not re.search("[0-9a-f]{32}", "".join(rest))
 
 

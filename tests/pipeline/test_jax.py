@@ -10,11 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from stages.common import paths
 from stages.common.files import write_array
 from stages.common.params import Runtime
 from stages.images import decode
 from stages.infer import classifier
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 
 pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
 PARAMS = (ROOT / "params.yaml").read_text()
@@ -32,9 +33,10 @@ def on_jax(**more: str) -> dict[str, str]:
 def prepared(raw_mnist, test_arrays, stage) -> Path:
     """Folder with the arrays that the prepare stage makes of the real files."""
     folder = test_arrays / "jax"
-    done = stage("prepare", "--raw", raw_mnist, "--out", folder, env=on_jax())
+    folder.mkdir()
+    done = stage("prepare", cwd=lay(folder, raw=raw_mnist), env=on_jax())
     assert done.returncode == 0, done.stderr
-    return folder
+    return folder / paths.PREPARED
 
 
 @pytest.fixture(scope="module")
@@ -50,34 +52,28 @@ class Run:
     """One training and its measuring, by the stages."""
 
     def __init__(self, stage, folder: Path, prepared: Path, version: str, edits: dict[str, str], options: dict):
-        self.folder, self.prepared, self.stage, self.options = folder, prepared, stage, options
-        self.model, self.history = folder / f"{version}.keras", folder / "history.csv"
-        self.params = folder / "params.yaml"
+        self.folder, self.stage, self.options, self.version = folder, stage, options, version
+        self.model, self.history = folder / paths.model(version), folder / paths.history(version)
         text = PARAMS
         for old, new in edits.items():
             assert old in text
             text = text.replace(old, new)
-        self.params.write_text(text)
-        self.log = self(
-            "train", "--version", version, "--model", self.model, "--history", self.history,
-            "--checkpoints", folder / "checkpoints",
-        )  # fmt: skip
+        lay(folder, text, prepared=prepared)
+        self.log = self("train")
 
-    def __call__(self, name: str, *arguments: object, **options) -> str:
-        options = self.options | options
-        done = self.stage(name, "--params", self.params, "--prepared", self.prepared, *arguments, **options)
+    def __call__(self, name: str, **options) -> str:
+        done = self.stage(name, self.version, cwd=self.folder, **self.options | options)
         assert done.returncode == 0, done.stderr
         return done.stderr
 
-    def measure(self, name: str = "measured", environment: dict | None = None) -> tuple[float, list[str], np.ndarray]:
+    def measure(self, environment: dict | None = None) -> tuple[float, list[str], np.ndarray]:
         """Accuracy on the test set, the predicted digits and their probabilities."""
-        out = {kind: self.folder / name / kind for kind in ("metrics", "classes", "predictions", "card")}
-        arguments = [part for kind, path in out.items() for part in (f"--{kind}", path)]
-        self("evaluate", "--model", self.model, *arguments, env=environment or self.options["env"])
-        with out["predictions"].open(newline="") as file:
+        self("evaluate", env=environment or self.options["env"])
+        with (self.folder / paths.predictions(self.version)).open(newline="") as file:
             rows = list(csv.DictReader(file))
         probabilities = np.array([float(row["probability"]) for row in rows])
-        return json.loads(out["metrics"].read_text())["accuracy"], [row["predicted"] for row in rows], probabilities
+        metrics = json.loads((self.folder / paths.metrics(self.version)).read_text())
+        return metrics["accuracy"], [row["predicted"] for row in rows], probabilities
 
 
 @pytest.fixture(scope="module")
@@ -107,7 +103,7 @@ def test_the_mlp_is_as_good_as_on_tensorflow(mlp):
 
 def test_a_model_trained_on_jax_gives_the_same_probabilities_on_tensorflow(mlp):
     _, there, sure = mlp.measure()
-    _, here, as_sure = mlp.measure("on TensorFlow", ON_TENSORFLOW)
+    _, here, as_sure = mlp.measure(ON_TENSORFLOW)
     assert here == there
     np.testing.assert_allclose(as_sure, sure, rtol=0, atol=1e-5)
 
@@ -126,7 +122,7 @@ def test_the_cnn_learns_a_slice_as_on_tensorflow_and_its_model_goes_there_and_ba
     ours, theirs = run("cnn", shortened, small), run("cnn", shortened, small, env=ON_TENSORFLOW)
     measured, expected = ours.measure(), theirs.measure()
     assert measured[0] == pytest.approx(expected[0], abs=3 * CNN_SPREAD * 2**0.5)
-    _, here, sure = theirs.measure("on JAX", on_jax())
+    _, here, sure = theirs.measure(on_jax())
     assert here == expected[1]
     np.testing.assert_allclose(sure, expected[2], rtol=0, atol=1e-5)
 
@@ -193,7 +189,7 @@ def test_each_device_computes_its_half_of_a_batch_and_has_all_weights():
 
 CLASSIFY = """
 import sys, numpy as np
-from stages import resnet50
+from stages.infer import classifier
 from stages.common.params import Runtime
 pictures = list(np.load(sys.argv[2]))
 classify = classifier.compile_classify(sys.argv[1], "keras", 4, Runtime(seed=0, threads=2))
@@ -244,18 +240,9 @@ def test_the_tests_of_the_training_loop_pass():
     ids=str,
 )  # fmt: skip
 def test_what_cannot_be_computed_is_one_message(edit, backend, message, small, stage, tmp_path):
-    params = tmp_path / "params.yaml"
-    params.write_text(PARAMS.replace(*edit, 1).replace("backend: openvino", "backend: keras"))
-    outputs = (
-        "--model",
-        tmp_path / "model",
-        "--history",
-        tmp_path / "history",
-        "--checkpoints",
-        tmp_path / "checkpoints",
-    )
+    text = PARAMS.replace(*edit, 1).replace("backend: openvino", "backend: keras")
     environment = on_jax() if backend == "jax" else ON_TENSORFLOW
-    done = stage("train", "--params", params, "--version", "mlp", "--prepared", small, *outputs, env=environment)
+    done = stage("train", "mlp", cwd=lay(tmp_path, text, prepared=small), env=environment)
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {message}")
     assert "Traceback" not in done.stderr

@@ -10,16 +10,16 @@ import pytest
 
 from stages.common.cli import UserError
 from stages.download.fetch import Asset, Fetcher, load_assets
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
+from tools import checkout
 
-LOCKS = sorted(ROOT.glob("requirements*.txt"))
+LOCKS = sorted(ROOT.glob("requirements/*.txt"))
 DEAD = "http://127.0.0.1:9/none"  # the discard port, on which nothing listens
 
 
 def tracked() -> list[Path]:
     """Every file in Git, and every new one that is not ignored."""
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-    return [path for name in filter(None, listed.decode().split("\0")) if (path := ROOT / name).is_file()]
+    return [ROOT / name for name in checkout.files()]
 
 
 # ---------------------------------------------------------------------------------------------------- pinned by hash
@@ -35,36 +35,18 @@ def test_every_package_of_a_lock_has_one_version_and_hashes(lock):
 
 
 def test_every_install_asks_for_hashes():
-    """In the Makefile and in the scripts of continuous integration."""
-    makefile = (ROOT / "Makefile").read_text()
-    installs = [line for line in makefile.splitlines() if re.search(r"\bpip install\b", line)]
-    assert [line.partition(" ")[0] for line in installs] == ["PIP"]
-    assert "--require-hashes" in installs[0]
-    for script in [path for path in tracked() if path.parts[len(ROOT.parts)] in (".ci", ".github", "Dockerfile")]:
+    """In the Makefile, in what it builds the environment with, and in the scripts of continuous integration."""
+    setup = (ROOT / "tools/run/setup.py").read_text()
+    assert setup.count('"pip", "install"') == setup.count('"pip", "sync"') == 1
+    assert setup.count('"--require-hashes"') == 2 and setup.count('"--require-build-hashes"') == 1
+    for script in [path for path in tracked() if path.parts[len(ROOT.parts)] in (".ci", ".github", "Makefile")]:
         for line in re.findall(r".*\b(?:pip install|uv pip|npm install|npm ci|npx|curl|wget)\b.*", script.read_text()):
-            assert "--require-hashes" in line or line.strip().startswith("#"), f"{script}: {line}"
+            assert "uv pip compile" in line or line.strip().startswith("#"), f"{script}: {line}"
 
 
 def flipped(digest: str) -> str:
     """A hexadecimal digest with another first digit."""
     return f"{int(digest[0], 16) ^ 1:x}{digest[1:]}"
-
-
-def test_an_install_refuses_a_package_whose_hash_differs(tmp_path):
-    """As `make setup` installs, but one small package into a folder."""
-    (entry,) = re.findall(r"^wheel==.*(?:\\\n.*)+", (ROOT / "requirements-build.txt").read_text(), re.MULTILINE)
-    options = ["--quiet", "--disable-pip-version-check", "--require-hashes", "--no-deps", "--no-cache-dir"]
-    command = [sys.executable, "-m", "pip", "install", *options, "--target", tmp_path / "site", "-r", tmp_path / "lock"]
-
-    (tmp_path / "lock").write_text(re.sub("(?<=sha256:)[0-9a-f]+", lambda found: flipped(found[0]), entry))
-    refused = subprocess.run(command, capture_output=True, text=True)
-    (tmp_path / "lock").write_text(entry)
-    control = subprocess.run(command, capture_output=True, text=True)
-    if control.returncode and "HASHES" not in control.stderr:
-        pytest.skip("the package registry cannot be reached")
-    assert control.returncode == 0, control.stderr
-    assert refused.returncode == 1
-    assert "THESE PACKAGES DO NOT MATCH THE HASHES FROM THE REQUIREMENTS FILE" in refused.stderr
 
 
 def test_a_download_refuses_a_file_whose_hash_differs(downloaded, tmp_path):
@@ -125,10 +107,7 @@ def test_a_download_shows_no_password_of_a_mirror(stage, tmp_path, mirror):
     text = (ROOT / "assets.yaml").read_text()
     sources = re.compile(r"  sources:\n(?:    .*\n)+")
     (tmp_path / "assets.yaml").write_text(sources.sub(f"  sources: [{{url: '{DEAD}'}}]\n", text))
-    arguments = [f"--{name}={tmp_path / name}" for name in ("raw", "resnet50", "samples", "labels", "cache")]
-    done = stage(
-        "download", "--assets", tmp_path / "assets.yaml", *arguments, env=os.environ | {"ASSETS_MIRROR": mirror}
-    )
+    done = stage("download", cwd=lay(tmp_path), env=os.environ | {"ASSETS_MIRROR": mirror})
     assert done.returncode == 1
     assert done.stderr.startswith(("error: the mirror", "warning: ", "train-images"))
     assert "127.0.0.1" in done.stderr or "ftp" in done.stderr

@@ -14,13 +14,11 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.cli import UserError
-from stages.outputs import (
-    confusion,
-    read_history,
-    read_pictures,
-)
+from stages.images.shown import read_pictures
+from stages.outputs import read_history
 from stages.plots import charts
 from stages.plots.__main__ import draw_top_k, plots
+from stages.scoring import confusion
 
 ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = {"first": 3, "second_one": 2}  # versions, and the most epochs that they may train
@@ -33,7 +31,9 @@ NAMES = {
     "mistakes_second_one.png",
     "resnet50_top_k.png",
 }
-COMMAND = "import json, sys; from stages.plots import plots; plots(*sys.argv[1:7], epochs=json.loads(sys.argv[7]))"
+COMMAND = (
+    "import json, sys; from stages.plots.__main__ import plots; plots(*sys.argv[1:7], epochs=json.loads(sys.argv[7]))"
+)
 
 
 def typed_digit(digit: int, left: int) -> np.ndarray:

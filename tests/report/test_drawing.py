@@ -55,23 +55,3 @@ def test_dots_are_where_the_ticks_say():
     x = {text: place for place, text in chart["x_ticks"]}
     assert [[place for _, place in row["dots"]] for row in chart["rows"]] == [[x["96"], x["98"]], [x["97"]]]
     assert chart["rows"][1]["y"] - chart["rows"][0]["y"] == 20
-
-
-def test_a_stage_stands_below_what_it_reads_and_no_boxes_overlap():
-    stages = {
-        "a": {"reads": [], "writes": ["data/a", "data/x"]},
-        "b": {"reads": ["data/a/part.npy"], "writes": ["m/b.json"]},
-        "c": {"reads": ["data/x"], "writes": ["m/c"]},
-        "d": {"reads": ["m", "data/a"], "writes": []},  # a is read by way of b, too
-        "alone": {"reads": [], "writes": ["z"]},
-    }
-    graph = drawing.graph(stages)
-    boxes = {box["name"]: box for box in graph["boxes"]}
-    assert len(graph["arrows"]) == 4  # a-b, a-c, b-d, c-d, and not a-d
-    assert boxes["a"]["y"] < boxes["b"]["y"] == boxes["c"]["y"] < boxes["d"]["y"]
-    for one in boxes.values():
-        assert 0 <= one["x"] <= one["x"] + one["width"] <= graph["width"]
-        assert one["y"] + one["height"] <= graph["height"]
-        for other in boxes.values():
-            if one is not other and one["y"] == other["y"]:
-                assert abs(one["x"] - other["x"]) > one["width"]

@@ -11,9 +11,8 @@ from selenium.webdriver.common.by import By
 
 from stages.common.cli import UserError
 from stages.download.fetch import Asset, Fetcher
-from stages.report import page as report
-from tests.conftest import ROOT
-from tests.report.test_report import HOSTILE, folder, make_small
+from tests.conftest import ROOT, report_of_the_current_folder
+from tests.report.test_report import HOSTILE, make_small
 
 PROGRAMS = [shutil.which(name) for name in ("chromium", "chromedriver")]
 pytestmark = pytest.mark.skipif(not all(PROGRAMS), reason="needs chromium and chromedriver (Debian: chromium-driver)")
@@ -221,13 +220,13 @@ def test_contrast_labels_and_structure_pass_axe(browser, axe, width, theme):
 
 def test_other_projects_pages_open_without_errors_too(driver, report_inputs, tmp_path):
     """One new version, and a picture whose name is an attack."""
-    inputs = folder(report_inputs)
+    inputs = report_inputs
     make_small(inputs)
-    (inputs / "images/chelsea.png").rename(inputs / "images" / HOSTILE)
+    (inputs / "images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
     guesses = inputs / "metrics/resnet50_predictions.json"
     guesses.write_text(guesses.read_text().replace('"chelsea.png"', json.dumps(HOSTILE)))
     path = Path(tmp_path, "index.html")
-    path.write_text(report.render(report.gather(report.parser().parse_args(report_inputs))))
+    path.write_text(report_of_the_current_folder())
     browser = Browser(driver, path.as_uri())
     browser.requests(), driver.get_log("browser")
     browser.open(360)

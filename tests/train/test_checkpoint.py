@@ -80,14 +80,14 @@ def test_the_key_depends_on_parameters_and_data():
 
 def test_the_key_depends_on_the_code_and_the_pinned_libraries(tmp_path):
     shutil.copytree(ROOT / "stages", tmp_path / "stages", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(ROOT / "requirements.txt", tmp_path)
+    shutil.copytree(ROOT / "requirements", tmp_path / "requirements")
 
     def key() -> str:
         code = "from stages.train.checkpoint import key_of; print(key_of({}, []).hex())"
         return subprocess.check_output([sys.executable, "-c", code], cwd=tmp_path, text=True)
 
     keys = [key(), key()]
-    for name in ("stages/common/files.py", "requirements.txt"):
+    for name in ("stages/common/files.py", "requirements/compute.txt"):
         with (tmp_path / name).open("a") as file:
             file.write("# changed\n")
         keys.append(key())

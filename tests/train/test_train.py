@@ -11,10 +11,10 @@ import pytest
 from stages import mnist, network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
-from stages.evaluate import evaluate, scores
+from stages.evaluate import evaluate
 from stages.train import loop
 from stages.train.__main__ import train
-from tests.conftest import ROOT
+from tests.conftest import ROOT, lay
 
 MLP = {
     "layers": [
@@ -107,21 +107,9 @@ def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits
     assert metrics["accuracy"] == pytest.approx(np.mean([row["actual"] == row["predicted"] for row in predictions]))
 
 
-def test_scores_of_each_class_by_hand():
-    rows = scores(np.array([0, 0, 1, 2]), np.array([0, 1, 1, 1]), classes=4)
-    assert rows == [
-        [0, 1.0, 0.5, 0.666667, 2],
-        [1, 0.333333, 1.0, 0.5, 1],
-        [2, 0.0, 0.0, 0.0, 1],
-        [3, 0.0, 0.0, 0.0, 0],
-    ]
-
-
 def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):
-    bad = tmp_path / "params.yaml"
-    bad.write_text((ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: thirty"))
-    done = stage("train", "--params", bad, "--version", "mlp", "--prepared", "nowhere", "--model", tmp_path / "m.keras",
-                 "--history", tmp_path / "h.csv")  # fmt: skip
+    text = (ROOT / "params.yaml").read_text().replace("epochs: 30", "epochs: thirty")
+    done = stage("train", "mlp", cwd=lay(tmp_path, text))
     assert done.returncode == 1
     assert "models.cnn.epochs" in done.stderr
     assert "Traceback" not in done.stderr

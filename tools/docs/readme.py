@@ -1,10 +1,10 @@
-"""Write the tables of README.md and docs/scaling.md from metrics/ and benchmarks/; `python -m tools.docs.readme` does it, a test checks it."""
+"""Write the tables of README.md and docs/ from metrics/ and benchmarks/results.json: `make readme`. A test compares them."""
 
 import csv
 import json
 from pathlib import Path
 
-from benchmarks.report import performance, scaling
+from benchmarks.report import highlights, performance, scaling
 from stages import outputs
 from stages.common import paths
 from stages.common.files import write_bytes
@@ -12,15 +12,15 @@ from stages.common.params import load_params
 from stages.report.tutorial import TUTORIAL
 from tools.checkout import ROOT
 
-FILES = (ROOT / "README.md", ROOT / "docs/scaling.md")
+FILES = (ROOT / "README.md", ROOT / "docs/performance.md", ROOT / "docs/scaling.md")
 BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 
 def results(root: Path = ROOT) -> str:
-    """The table as Markdown: each version's accuracy, loss and epochs, its spread over seeds, the tutorial's figures."""
+    """Markdown: a row for each version, the best accuracy last, then ResNet50's accuracy on the labelled sample images."""
     seed = load_params(root / paths.PARAMS).seed
     lines = [
-        "| version | test accuracy | test loss | epochs | over seeds: mean ± std (n) | the tutorial's |",
+        "| version | test accuracy | test loss | epochs | accuracy over seeds: mean ± std (n) | the tutorial's accuracy |",
         "|---|---|---|---|---|---|",
     ]
     for history in sorted((root / "metrics/history").glob("*.csv"), key=_accuracy(root)):
@@ -37,15 +37,15 @@ def results(root: Path = ROOT) -> str:
             f"{figures['accuracy']:.4f}",
             f"{figures['loss']:.4f}",
             epochs,
-            _spread(root / paths.over_seeds(version), seed, figures),
+            _over_seeds(root / paths.over_seeds(version), seed, figures),
             theirs,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
     resnet = _read(root / "metrics/resnet50.json")
     lines += [
         "",
-        f"ResNet50 names {resnet['top1_accuracy']:.1%} of the {resnet['labelled']} labelled sample pictures right at the first "
-        f"guess and {resnet['top3_accuracy']:.1%} within three.",
+        f"ResNet50 on the {resnet['labelled']} labelled sample images: top-1 accuracy {resnet['top1_accuracy']:.1%}, "
+        f"top-3 accuracy {resnet['top3_accuracy']:.1%}.",
     ]
     return "\n".join(lines) + "\n"
 
@@ -54,7 +54,7 @@ def _accuracy(root: Path):
     return lambda history: (_read(root / f"metrics/{history.stem}.json")["accuracy"], history.stem)
 
 
-def _spread(path: Path, seed: int, metrics: dict) -> str:
+def _over_seeds(path: Path, seed: int, metrics: dict) -> str:
     results, left_out = outputs.read_over_seeds(path, seed, metrics)
     if left_out:
         return "left out: of another network"
@@ -66,9 +66,14 @@ def _read(path: Path) -> dict:
 
 
 def updated(text: str, root: Path = ROOT) -> str:
-    """`text` of one of FILES with today's tables between their marks."""
+    """The text of one of FILES with the tables between their marks written anew."""
     measured = _read(root / "benchmarks/results.json")
-    sections = {"results": results(root), "performance": performance(measured), "scaling": scaling(measured)}
+    sections = {
+        "results": results(root),
+        "speed": highlights(measured),
+        "performance": performance(measured),
+        "scaling": scaling(measured),
+    }
     for name, section in sections.items():
         begin, end = BEGIN.format(name), END.format(name)
         if begin in text:

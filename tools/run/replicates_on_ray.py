@@ -19,7 +19,7 @@ from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import Params, load_params
 from stages.infer import cluster
-from tools.run import replicate, repro
+from tools.run import alone, replicate
 
 PIPELINE = "replicates/dvc.yaml"
 MEMORY = 2 * 1024**3  # bytes that Ray sets aside for a task; the CNN's training took 1.5 GiB
@@ -56,7 +56,7 @@ def main() -> None:
     """Command line."""
     cli.parser(__doc__).parse_args()
     params = load_params("params.yaml")
-    repro.alone()
+    alone.wait()
     if subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"]).returncode:
         raise UserError("the stage prepare failed, as its messages above say")
     with Repo() as repo:

@@ -8,7 +8,6 @@ Nothing in the checkout changes. TMPDIR decides where the clone lies; it needs a
 
 import argparse
 import contextlib
-import importlib.metadata
 import os
 import re
 import shutil
@@ -18,9 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from packaging.requirements import Requirement
-
-from stages.common import cli, environment
+from stages.common import cli, environment, locks
 from stages.common.cli import UserError
 from stages.download import fetch
 from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git, top
@@ -28,7 +25,8 @@ from tools.verify import promise
 from tools.verify.compare import Outcome, compare, read_lock, verdict
 
 ON_JAX = environment.KERAS_BACKEND == "jax"
-LOCKS = ("requirements.txt", "requirements-report.txt") + ("requirements-jax.txt",) * ON_JAX
+LOCKS = ["requirements/compute.txt", "requirements/report.txt"] + ["requirements/jax.txt"] * ON_JAX
+OLDER_LOCKS = ["requirements.txt", "requirements-report.txt"] + ["requirements-jax.txt"] * ON_JAX
 DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -63,7 +61,7 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     git(folder, "init", "--quiet", "--template=", str(whole))
     git(whole, "-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", str(repository), commit)
     git(whole, "checkout", "--quiet", "--detach", commit)
-    for name in ("dvc.yaml", "dvc.lock", "requirements.txt"):
+    for name in ("dvc.yaml", "dvc.lock"):
         if not (rerun / name).is_file():
             raise UserError(f"{commit[:12]} has no {name}, so that there is nothing to rerun or to compare with")
     shutil.copytree(rerun, committed, ignore=shutil.ignore_patterns(".git"), symlinks=True)
@@ -77,22 +75,22 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     return committed, rerun
 
 
-def check_versions(requirements: Path, commit: str) -> None:
+def check_versions(folder: Path, commit: str) -> None:
     """UserError if this environment has not the library versions that the commit pins: they are part of the result.
 
     On JAX a package may be missing, as TensorFlow and what it needs; a stage says so if it is one that it needs.
     """
-    wrong = []
-    pins = [line.rstrip(" \\") for line in requirements.read_text("utf-8").splitlines() if line[:1].isalnum()]
-    for pin in map(Requirement, pins):
-        if pin.marker is None or pin.marker.evaluate():
-            here = next((found.version for found in importlib.metadata.distributions(name=pin.name)), None)
-            missing = here is None and not ON_JAX
-            if missing or (here and not pin.specifier.contains(here, prereleases=True)):
-                wrong.append(f"{pin.name}{pin.specifier} (here: {here or 'not installed'})")
+    texts = [(folder / name).read_text("utf-8") for name in LOCKS + OLDER_LOCKS if (folder / name).is_file()]
+    if not texts:
+        raise UserError(
+            f"{commit[:12]} has no {LOCKS[0]}, so that nobody knows which libraries its results were made with"
+        )
+    wanted = {name: version for text in texts for name, version in locks.pins(text).items()}
+    here = locks.installed(sys.path)
+    wrong = locks.differences(wanted, here) + ([] if ON_JAX else locks.missing(wanted, here))
     if wrong:
         raise UserError(
-            f"{commit[:12]} pins other library versions than this environment has: {', '.join(wrong)}.\n"
+            f"{commit[:12]} pins other library versions than this environment has: {'; '.join(wrong)}.\n"
             "A rerun with these would prove nothing. Check that commit out in a clone of its own and run "
             "`make verify` there, which installs what it pins."
         )
@@ -131,9 +129,7 @@ def verify(rev: str, folder: Path) -> tuple[list[Outcome], list[str]]:
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
     reasons = promise.why_not(committed / "params.yaml")
-    for name in LOCKS:
-        if (committed / name).is_file():  # an older commit may have no report, and does not know JAX
-            check_versions(committed / name, commit)
+    check_versions(committed, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))
     untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")

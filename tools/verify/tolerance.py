@@ -17,6 +17,8 @@ from stages.common import environment
 TOLERANCES = {
     "accuracy": 0.01,  # of a metrics file; 0.0045 seen
     "loss": 0.02,  # of a metrics file; 0.0103 seen
+    "ece": 0.01,
+    "brier": 0.015,
     "epoch figure": 0.02,  # loss or accuracy after an epoch that both ran; 0.0092 seen
     "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
     "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 pictures; 0.025 seen
@@ -29,6 +31,8 @@ TOLERANCES = {
 OF_ANOTHER_SEED = {
     "accuracy": 0.05,  # 0.0242 seen
     "loss": 0.13,  # 0.0661 seen
+    "ece": 0.05,
+    "brier": 0.08,
     "epoch figure": 0.2,  # 0.0941 seen
     "class score": 0.4,  # 0.184 seen
     "predicted class": 0.07,  # 0.0338 seen
@@ -38,7 +42,7 @@ if environment.KERAS_BACKEND == "jax":
 
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
-KEYS = ("accuracy", "loss", "kernels")  # of JSON files, whose names a key of such a figure has in it
+KEYS = ("accuracy", "loss", "ece", "brier", "kernels")  # of JSON files, whose names a key of such a figure has in it
 NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
 
 

@@ -3,7 +3,6 @@
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 
@@ -11,6 +10,7 @@ import pytest
 
 from stages.common.params import load_params
 from tests.conftest import ROOT
+from tools import checkout
 from tools.compare.report import compare
 
 
@@ -18,17 +18,14 @@ from tools.compare.report import compare
 def project(downloaded, test_arrays, tmp_path):
     """Run the tool there: `project("--base", "main")` -> CompletedProcess; `project.folder` is the checkout."""
     folder = tmp_path / "project"
-    listed = subprocess.check_output(["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT)
-    for name in filter(None, listed.decode().split("\0")):
-        if name.startswith(("stages/", "tools/", "metrics/", "replicates/", ".dvc")) or "/" not in name:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
+    folder.mkdir()
+    checkout.copy(folder)
     for name in ("data/sample_images", "data/sample_labels.json", "models/resnet50"):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(downloaded / name)
     (folder / "data/prepared").symlink_to(test_arrays)
     identity = [part for key in ("name", "email") for part in ("-c", f"user.{key}=test@example.org")]
-    for command in (["init", "-q", "-b", "main"], ["add", "-A"], [*identity, "commit", "-qm", "start"]):
+    for command in (["add", "-A"], [*identity, "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
 
     def run(*arguments: str) -> subprocess.CompletedProcess:

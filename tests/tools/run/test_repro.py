@@ -2,14 +2,13 @@
 
 import os
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.tools.run.small import Project
 
 SLOW = """
 import time
@@ -23,50 +22,9 @@ Path("out").write_text("done")
 PIPELINE = "stages: {slow: {cmd: python -m stages.slow, deps: [stages/slow.py], outs: [out]}}"
 
 
-class Project:
-    def __init__(self, folder: Path):
-        self.folder = folder
-        shutil.copytree(ROOT / "stages/common", folder / "stages/common")
-        for name in ("tools/__init__.py", "tools/verify/promise.py", "tools/run/repro.py", "params.yaml"):
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(ROOT / name, folder / name)
-        (folder / "stages/slow.py").write_text(SLOW)
-        (folder / "dvc.yaml").write_text(PIPELINE)
-        (folder / "go").touch()
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("DVC_")}
-        path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
-        self.environment = kept | {"PATH": path, "DVC_SITE_CACHE_DIR": str(folder / "site")}
-        subprocess.run([sys.executable, "-m", "dvc", "init", "-q", "--no-scm"], cwd=folder, check=True)
-
-    def start(self) -> subprocess.Popen:
-        return subprocess.Popen(
-            [sys.executable, "-m", "tools.run.repro"],
-            cwd=self.folder,
-            env=self.environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-
-    def run(self) -> str:
-        with self.start() as process:
-            output = process.stdout.read()
-        assert process.returncode == 0, output
-        assert (self.folder / "out").read_text() == "done"
-        return output
-
-    def start_to_wait(self) -> subprocess.Popen:
-        """Start a run and return when its stage has begun, which goes on when there is a file `go`."""
-        (self.folder / "go").unlink()
-        process = self.start()
-        while not (self.folder / "started").exists():
-            assert process.poll() is None, process.stdout.read()
-        return process
-
-
 @pytest.fixture
 def project(tmp_path) -> Project:
-    return Project(tmp_path)
+    return Project(tmp_path, SLOW, PIPELINE)
 
 
 def test_a_second_run_waits_for_the_first(project):

@@ -81,9 +81,9 @@ def md5_of(path: Path) -> str:
 def project(downloaded, tmp_path_factory) -> Project:
     """The stages from download to evaluate, run and committed; the outside files were fetched before."""
     made = Project(tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home"))
-    for folder in ("stages", "tools"):
+    for folder in ("stages", "tools", "requirements"):
         shutil.copytree(ROOT / folder, made.folder / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("assets.yaml", "requirements.txt", ".gitattributes", ".gitignore", ".dvcignore"):
+    for name in ("assets.yaml", ".gitattributes", ".gitignore", ".dvcignore"):
         shutil.copy(ROOT / name, made.folder)
     (made.folder / "params.yaml").write_text(PARAMS)
     yaml = YAML(typ="safe", pure=True)
@@ -189,7 +189,11 @@ def test_figures_of_another_platform_pass_within_tolerance(project):
 
 def test_jax_reruns_within_tolerance_also_where_there_is_no_tensorflow(project):
     pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
-    done = project.verify(KERAS_BACKEND="jax", PYTHONPATH=str(ROOT / "tests/no_tensorflow"))
+    project.git("checkout", "-q", "-b", "no_tensorflow")  # of which its folder is searched before the libraries
+    (project.folder / "tensorflow.py").write_text('raise ImportError("there is no TensorFlow here")')
+    project.commit()
+    done = project.verify(KERAS_BACKEND="jax")
+    project.git("checkout", "-q", "main")
     assert done.returncode == 0, done.stderr
     *_, reason, last = done.stdout.splitlines()
     assert reason == "compared within tolerance: Keras runs on JAX (KERAS_BACKEND)"
@@ -224,27 +228,30 @@ def running() -> list[str]:
 
 def test_a_commit_with_other_library_versions_gets_advice_and_no_verdict(project, tmp_path):
     project.git("checkout", "-q", "-b", "older")
-    project.edit("requirements.txt", "keras==", "keras==1.")
+    project.edit("requirements/compute.txt", "keras==", "keras==1.")
     project.commit()
     project.git("checkout", "-q", "main")
     project.environment["TMPDIR"] = str(tmp_path)
     done = project.verify("--rev", "older")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "keras==1.3" in done.stderr and "in a clone of its own" in done.stderr
+    assert "is installed, 1.3.15.1 is pinned" in done.stderr and "in a clone of its own" in done.stderr
     assert "Traceback" not in done.stderr
     assert list(tmp_path.iterdir()) == []
 
 
 def test_on_jax_a_package_may_be_missing_and_no_other_version_be_there(tmp_path, monkeypatch):
-    requirements = tmp_path / "requirements.txt"
-    requirements.write_text(f"no-such-package==1.0\nkeras=={importlib.metadata.version('keras')}\n")
-    with pytest.raises(UserError, match=r"no-such-package==1\.0 \(here: not installed\)"):
-        verify.check_versions(requirements, "HEAD")
+    lock = tmp_path / "requirements/compute.txt"
+    with pytest.raises(UserError, match=r"HEAD has no requirements/compute\.txt"):
+        verify.check_versions(tmp_path, "HEAD")
+    lock.parent.mkdir()
+    lock.write_text(f"no-such-package==1.0\nkeras=={importlib.metadata.version('keras')}\n")
+    with pytest.raises(UserError, match=r"no-such-package 1\.0 is not installed"):
+        verify.check_versions(tmp_path, "HEAD")
     monkeypatch.setattr(verify, "ON_JAX", True)
-    verify.check_versions(requirements, "HEAD")
-    requirements.write_text("keras==1.0\n")
-    with pytest.raises(UserError, match=r"keras==1\.0"):
-        verify.check_versions(requirements, "HEAD")
+    verify.check_versions(tmp_path, "HEAD")
+    lock.write_text("keras==1.0\n")
+    with pytest.raises(UserError, match=r"keras \S+ is installed, 1\.0 is pinned"):
+        verify.check_versions(tmp_path, "HEAD")
 
 
 def test_an_unknown_revision_is_named(project):

@@ -1,3 +1,5 @@
 """Put on PYTHONPATH by test_jax.py: a machine on which TensorFlow cannot be imported."""
 
-raise ImportError("there is no TensorFlow here")
+import sys
+
+sys.modules["tensorflow"] = None

@@ -1,0 +1,54 @@
+"""Naming what is not read, by the first bytes of a file or the tags of a TIFF, so that a person knows what to do."""
+
+import re
+import struct
+
+SAVE = "save it as JPEG or PNG"
+RAW = f"a camera's raw file, which is not read; {SAVE} with a raw converter"
+FILM = f"a film, not an image; {SAVE}, one of its frames"
+
+SIGNATURES = [  # what a file starts with -> reason
+    (rb"\xff\x0a|\x00\x00\x00\x0cJXL ", f"a JPEG XL image, which is not read; {SAVE}"),
+    (rb"\x00\x00\x00\x0cjP  |\xff\x4f\xff\x51", f"a JPEG 2000 image, which is not read; {SAVE}"),
+    (rb"(II\*\x00|MM\x00\*).{4}CR|....ftypcrx |FUJIFILMCCD-RAW|II(RO|RS|U\x00)|MMOR|FOVb|II\x1a\x00\x00\x00HEAPCCDR|\x00MRM", RAW),
+    (rb"%PDF-", f"a PDF document; {SAVE}"),
+    (rb"(\xef\xbb\xbf)?\s*<(!(doctype|DOCTYPE) )?(html|HTML)", "a web page, not an image"),
+    (rb"(\xef\xbb\xbf)?\s*<([^\x00]{0,4000}?<)?svg\b", f"an SVG drawing; {SAVE}"),
+    (rb"....(ftyp|moov|wide|mdat)|\x1a\x45\xdf\xa3|RIFF....AVI |\x00\x00\x01[\xba\xb3]|FLV\x01|OggS|0&\xb2u\x8ef\xcf\x11", FILM),
+    (rb"8BPS", f"a Photoshop document, which is not read; {SAVE}"),
+    (rb"%!PS|\xc5\xd0\xd3\xc6", f"a PostScript drawing; {SAVE}"),
+    (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|\xfd7zXZ", "an archive, not an image; unpack it"),
+    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|.{128}DICM", f"a format that is not read; {SAVE}"),
+]  # fmt: skip
+COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
+COMPRESSIONS = {34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
+RAW_COMPRESSIONS = {32767, 32769, 34713, 65535}  # Sony, Epson, Nikon, Pentax
+RAW_COLOURS = {32803, 34892}  # behind a colour filter; linear
+
+
+def name(data: bytes) -> str | None:
+    """Why a file cannot be read that is intact as far as one sees; None where nothing is known."""
+    for pattern, reason in SIGNATURES:
+        if re.match(pattern, data[:4096], re.DOTALL):
+            return reason
+    tags = _tiff_tags(data)
+    if DNG_VERSION in tags or tags.get(COMPRESSION) in RAW_COMPRESSIONS or tags.get(COLOURS) in RAW_COLOURS:
+        return RAW
+    if tags.get(COMPRESSION) in COMPRESSIONS:
+        return f"a TIFF with {COMPRESSIONS[tags[COMPRESSION]]} compression, which is not read; {SAVE}"
+    return None
+
+
+def _tiff_tags(data: bytes) -> dict[int, int]:
+    """The tags of a TIFF file's first image, and the value of those that are one number of 16 bits."""
+    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
+    tags: dict[int, int] = {}
+    try:
+        (start,) = struct.unpack_from(f"{order}I", data, 4)
+        (count,) = struct.unpack_from(f"{order}H", data, start)
+        for entry in range(start + 2, start + 2 + 12 * count, 12):
+            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, entry)
+            tags[tag] = value if kind == 3 or order == "<" else struct.unpack_from(">I", data, entry + 8)[0]
+    except struct.error:  # no TIFF, or cut short
+        pass
+    return tags

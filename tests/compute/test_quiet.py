@@ -1,0 +1,44 @@
+"""What TensorFlow says at its start does not reach the reader of a run; everything else does."""
+
+import signal
+import subprocess
+import sys
+
+from tests.conftest import ROOT
+
+
+def python(code: str) -> subprocess.CompletedProcess:
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+
+
+def test_keras_starts_without_a_word():
+    assert python("from stages import compute").stderr == ""
+
+
+WRITES = """
+import os, sys
+from stages.compute.quiet import without_notes
+with without_notes():
+    os.write(2, b"I0000 00:00:1 a.cc:1] note\\nW0000 00:00:1 a.cc:1] warning\\n")
+    print("Python's", file=sys.stderr)
+    {end}
+os.write(2, b"I0000 00:00:1 a.cc:1] later\\n")
+"""
+
+
+def test_warnings_and_what_comes_later_are_shown():
+    assert python(WRITES.format(end="")).stderr == (
+        "W0000 00:00:1 a.cc:1] warning\nPython's\nI0000 00:00:1 a.cc:1] later\n"
+    )
+
+
+def test_the_reason_of_a_failed_start_is_shown():
+    said = python(WRITES.format(end="raise ImportError('no such library')")).stderr
+    assert said.startswith("W0000 00:00:1 a.cc:1] warning\nPython's\nTraceback")
+    assert said.endswith("ImportError: no such library\n")
+
+
+def test_the_last_words_of_a_process_that_aborts_are_shown():
+    done = python(WRITES.format(end="os.write(2, b'F0000 00:00:1 a.cc:1] no AVX\\n'); os.abort()"))
+    assert done.returncode == -signal.SIGABRT
+    assert "F0000 00:00:1 a.cc:1] no AVX\n" in done.stderr

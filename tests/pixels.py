@@ -1,0 +1,27 @@
+"""Decode images and print the SHA-256 of each one's pixels, and of what the network gets of them.
+
+`python -m tests.pixels MASK FILE ...` works under another processor, too: test_portability.py runs it under emulated
+ones. MASK says which instructions the decoder of AVIF may use: 0 none beyond the basic ones, 7 up to SSE4.1, 15 up to
+AVX2, 31 up to AVX-512.
+"""
+
+import ctypes
+import hashlib
+import sys
+from pathlib import Path
+
+from PIL import _avif
+
+from stages.images.decode import read_picture, resize_with_pad
+
+
+def main(mask: str, *paths: str) -> None:
+    ctypes.CDLL(_avif.__file__).dav1d_set_cpu_flags_mask(int(mask))
+    for path in paths:
+        pixels = read_picture(path)
+        for array in (pixels, resize_with_pad(pixels)):
+            print(Path(path).name, hashlib.sha256(array.tobytes()).hexdigest())
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,99 @@
+"""What is edited while a stage runs: its result is not recorded, neither in dvc.lock nor in the run-cache."""
+
+import pytest
+
+from tests.tools.run.small import Project
+
+SLOW = """
+import time
+from pathlib import Path
+
+Path("started").touch()
+while not Path("go").exists():
+    time.sleep(0.05)
+Path("out").write_text("done")
+"""
+PIPELINE = """
+stages:
+  slow:
+    cmd: python -m stages.slow
+    deps: [stages]
+    params: [seed, threads]
+    outs: [out]
+"""
+
+
+@pytest.fixture
+def project(tmp_path) -> Project:
+    return Project(tmp_path, SLOW, PIPELINE)
+
+
+def edit(project: Project, name: str, old: str, new: str) -> None:
+    path = project.folder / name
+    path.write_text(path.read_text().replace(old, new))
+
+
+def code(project: Project) -> None:
+    edit(project, "stages/slow.py", "done", "gone")
+
+
+def code_and_back(project: Project) -> None:
+    code(project)
+    edit(project, "stages/slow.py", "gone", "done")
+
+
+def param(project: Project) -> None:
+    edit(project, "params.yaml", "seed: 42", "seed: 43")
+
+
+def new_file(project: Project) -> None:
+    (project.folder / "stages/new.py").touch()
+
+
+@pytest.mark.parametrize("jobs", ["1", "2"])
+@pytest.mark.parametrize(
+    ("change", "name"),
+    [
+        (code, "stages/slow.py"),
+        (code_and_back, "stages/slow.py"),
+        (param, "params.yaml (seed)"),
+        (new_file, "stages/new.py"),
+    ],
+)
+def test_an_edit_while_a_stage_runs_fails_it(project, change, name, jobs):
+    with project.start_to_wait("--jobs", jobs) as process:
+        change(project)
+        (project.folder / "go").touch()
+        output = process.stdout.read()
+    assert process.returncode == 1
+    assert f"{name} changed while the stage 'slow' ran" in output
+    assert "Traceback" not in output
+    assert not (project.folder / "dvc.lock").exists()
+    assert not (project.folder / ".dvc/cache/runs").exists()
+    assert "Running stage 'slow'" in project.run()
+    assert (project.folder / "out").read_text() == ("gone" if change is code else "done")
+    assert "Running stage" not in project.run()
+
+
+def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
+    """Which has no outputs in dvc.lock that would differ, as those of `make replicates`."""
+    edit(project, "dvc.yaml", "outs: [out]", "")
+    project.run()
+    code(project)
+    with project.start_to_wait() as process:
+        edit(project, "stages/slow.py", "gone", "done")
+        (project.folder / "go").touch()
+        process.stdout.read()
+    assert process.returncode == 1
+    assert "Running stage 'slow'" in project.run()
+
+
+def test_what_a_stage_does_not_depend_on_may_be_edited(project):
+    with project.start_to_wait() as process:
+        edit(project, "params.yaml", "top_k: 3", "top_k: 5")
+        (project.folder / "stages/__pycache__").mkdir(exist_ok=True)
+        (project.folder / "stages/__pycache__/slow.pyc").touch()
+        (project.folder / "go").touch()
+        output = process.stdout.read()
+    assert process.returncode == 0, output
+    assert "Running stage" not in project.run()

@@ -1,0 +1,107 @@
+"""Alone in this checkout: what a run waits for before it works, and what it mends that a run cut off left behind.
+
+While another run or a stage works here, this one waits and says so: a `dvc` that was killed leaves its stage behind,
+whose result nobody would record. Then it mends what DVC writes in place and cannot read when half of it is there: its
+lock files, and dvc.lock, which DVC makes anew with the results of finished stages from its cache. A cache in which this
+user may not write is told before work.
+"""
+
+import fcntl
+import os
+from pathlib import Path
+
+import psutil
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.utils.serialize import load_yaml
+from voluptuous import Invalid
+
+from stages.common import cli
+from stages.common.cli import UserError
+from tools.checkout import ROOT
+
+TMP = ROOT / ".dvc/tmp"
+LOCKS = [ROOT / "dvc.lock", ROOT / "replicates/dvc.lock"]
+
+
+def take_lock() -> int:
+    """Wait for other runs in this checkout; return a file descriptor, whose lock is held until it is closed.
+
+    A process that inherits it holds the lock, too.
+    """
+    TMP.mkdir(exist_ok=True)
+    lock = os.open(TMP / "repro.lock", os.O_RDWR | os.O_CREAT)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        cli.log("Waiting for another run in this checkout to end.")
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    return lock
+
+
+def others() -> list[psutil.Process]:
+    """The processes of this user that run DVC or a stage in this checkout."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            folder, command = Path(process.cwd()), process.cmdline()
+        except (psutil.Error, OSError):  # it ended, or is another user's
+            continue
+        here = folder.is_relative_to(ROOT) and not folder.is_relative_to(TMP)  # where experiments have their copies
+        if here and (any(Path(word).name == "dvc" for word in command[:2]) or _module(command) in ("dvc", "stages")):
+            found.append(process)
+    return found
+
+
+def _module(command: list[str]) -> str | None:
+    """The package that `python -m` runs."""
+    return command[command.index("-m") + 1].split(".")[0] if "-m" in command[:-1] else None
+
+
+def wait_for_others() -> None:
+    """Wait until no other process works in this checkout; name each."""
+    while running := others():
+        for process in running:
+            try:
+                cli.log(f"Waiting for process {process.pid}, which works here: {' '.join(process.cmdline())}")
+            except psutil.Error:
+                continue
+            psutil.wait_procs([process])
+
+
+def mend() -> None:
+    """Remove locks, which nobody holds any more, and put every dvc.lock aside that DVC would refuse to read."""
+    for name in ("lock", "rwlock", "rwlock.lock"):
+        (TMP / name).unlink(missing_ok=True)
+    for path in LOCKS:
+        try:
+            COMPILED_LOCKFILE_SCHEMA(load_yaml(path))
+        except FileNotFoundError:
+            continue
+        except (DvcException, Invalid):
+            path.replace(TMP / "damaged.lock")
+            cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
+
+
+def check_cache(folder: Path) -> None:
+    """UserError if this user may not write in each folder of DVC's cache: others, who share it, may have made some."""
+    for each in (
+        folder,
+        *(found for part in ("*", "files/*", "files/md5/*", "runs/*/*") for found in folder.glob(part)),
+    ):
+        if each.is_dir() and not os.access(each, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{each}: you may not write there, so that no result could be stored in DVC's cache; let its owner run "
+                f"`chmod -R g+rwX {folder}`, and everybody who shares it `dvc config cache.shared group`"
+            )
+
+
+def wait() -> int:
+    """Wait until nothing else works in this checkout, and mend it; return the lock that keeps others out."""
+    lock = take_lock()
+    wait_for_others()
+    mend()
+    with Repo(str(ROOT)) as repo:
+        check_cache(Path(repo.cache.legacy.path))
+    return lock
