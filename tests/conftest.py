@@ -17,7 +17,7 @@ from hypothesis import settings
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages import mnist
 from stages.common import paths
-from stages.common.params import Runtime, load_params
+from stages.common.params import ComputeSettings, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
 from stages.download.fetch import Fetcher, load_assets, named_mirrors
@@ -177,4 +177,4 @@ def tensorflow() -> None:
     """TensorFlow set up as a stage does it, before the first operation of this process."""
     from stages import compute
 
-    compute.set_up(Runtime(seed=42, threads=2))
+    compute.set_up(ComputeSettings(seed=42, threads=2))

@@ -315,8 +315,8 @@ import stages
 from stages import network
 from stages import compute
 from stages.common.cli import UserError
-from stages.common.params import Runtime
-compute.set_up(Runtime(seed=0, threads=1))
+from stages.common.params import ComputeSettings
+compute.set_up(ComputeSettings(seed=0, threads=1))
 network.load(sys.argv[1])
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, -1))

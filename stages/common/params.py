@@ -200,7 +200,7 @@ class Replicates(Strict):
 VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
 
 
-class Runtime(Strict):
+class ComputeSettings(Strict):
     """What decides, beside the work itself, how it is computed."""
 
     seed: Annotated[int, Field(ge=0, lt=2**32)]
@@ -210,7 +210,7 @@ class Runtime(Strict):
     data_parallel: Annotated[int, Field(ge=1, le=1024)] = 1
 
 
-class Params(Runtime):
+class Params(ComputeSettings):
     """The whole of params.yaml."""
 
     models: Annotated[dict[VersionName, Model], Field(min_length=1)]

@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from stages.common.cli import UserError
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute import losses
 
 
-def set_up(settings: Runtime, devices: int) -> str:
+def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the devices, of which more than one share each batch; return what computes, and on what.
 
     `threads` is how many parts a kernel's work is split into on the CPU, which counts as as many devices as are asked

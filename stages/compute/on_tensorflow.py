@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from stages.common import cli
 from stages.common.cli import UserError
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute import losses
 
 # Static variables of functions in TensorFlow's library that are filled from the processor on first use, and decide how
@@ -35,7 +35,7 @@ STATICS = {
 }
 
 
-def set_up(settings: Runtime, devices: int) -> str:
+def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the device and fix what decides the bits; return what computes, and on what.
 
     `threads` is how many parts a kernel's work is split into, where the number of cores decides only the speed.

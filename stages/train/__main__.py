@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages import compute, mnist, network, outputs
 from stages.common import cli, paths
-from stages.common.params import Model, Runtime, load_params
+from stages.common.params import ComputeSettings, Model, load_params
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint, key_of
 
@@ -46,7 +46,7 @@ def main() -> None:
     model = params.model(args.version)
     computing = compute.set_up(params, params.data_parallel)
     digits = mnist.load(paths.PREPARED, "train")
-    settings = params.model_dump(include=set(Runtime.model_fields))
+    settings = params.model_dump(include=set(ComputeSettings.model_fields))
     parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
     checkpoint = Checkpoint(paths.checkpoint(args.version), key)

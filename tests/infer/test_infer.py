@@ -16,7 +16,7 @@ from PIL import ExifTags, Image
 
 from stages import resnet50
 from stages.common.cli import UserError
-from stages.common.params import Inference, Runtime
+from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 from stages.infer import classifier
 from stages.infer.__main__ import classify_folder, infer
@@ -32,7 +32,7 @@ KNOWN = {
 }
 
 SMALL = Inference(images="any", top_k=3, batch_size=3)
-SETTINGS = Runtime(seed=0, threads=2)
+SETTINGS = ComputeSettings(seed=0, threads=2)
 
 
 @pytest.fixture(scope="module", autouse=True)

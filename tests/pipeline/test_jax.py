@@ -12,7 +12,7 @@ import pytest
 
 from stages.common import paths
 from stages.common.files import write_array
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.images import decode
 from stages.infer import classifier
 from tests.conftest import ROOT, lay
@@ -157,14 +157,14 @@ import keras, jax, numpy as np
 from stages.train import loop
 from stages import network
 from stages import compute
-from stages.common.params import Model, Runtime
+from stages.common.params import Model, ComputeSettings
 
 class Spy(keras.layers.Layer):
     def call(self, inputs):
         jax.debug.inspect_array_sharding(inputs, callback=lambda s: print(len(inputs), s.shard_shape(inputs.shape)[0]))
         return inputs
 
-compute.set_up(Runtime(seed=1, threads=2), devices=2)
+compute.set_up(ComputeSettings(seed=1, threads=2), devices=2)
 model = keras.Sequential([keras.Input((4,)), Spy(), keras.layers.Dense(2, activation="softmax")])
 images, labels = loop.backend.constant(np.ones((50, 4), "f4")), loop.backend.constant(np.ones(50, "i4"))
 steps = loop.backend.compile_steps(model, keras.optimizers.SGD(), 20)
@@ -190,9 +190,9 @@ def test_each_device_computes_its_half_of_a_batch_and_has_all_weights():
 CLASSIFY = """
 import sys, numpy as np
 from stages.infer import classifier
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 pictures = list(np.load(sys.argv[2]))
-classify = classifier.compile_classify(sys.argv[1], "keras", 4, Runtime(seed=0, threads=2))
+classify = classifier.compile_classify(sys.argv[1], "keras", 4, ComputeSettings(seed=0, threads=2))
 np.save(sys.argv[3], np.concatenate([classify(pictures[:4]), classify(pictures[4:])]))
 """
 
@@ -201,7 +201,7 @@ def test_resnet50_gives_the_probabilities_of_tensorflow(samples, resnet50_folder
     resized = [decode.resize_with_pad(decode.read_picture(path)) for path in sorted(samples.iterdir())]
     np.save(tmp_path / "pictures.npy", resized)
     python(CLASSIFY, resnet50_folder, tmp_path / "pictures.npy", tmp_path / "out.npy")
-    expected = classifier.compile_classify(resnet50_folder, "keras", 7, Runtime(seed=0, threads=2))(resized)
+    expected = classifier.compile_classify(resnet50_folder, "keras", 7, ComputeSettings(seed=0, threads=2))(resized)
     np.testing.assert_allclose(np.load(tmp_path / "out.npy"), expected, rtol=0, atol=1e-4)
 
 
