@@ -4,7 +4,7 @@ import pytest
 
 from stages import mnist
 from stages.common import keras_names
-from tests.common.test_fitting import fit, fit_with_keras, version
+from tests.train.test_loop import fit, fit_with_keras, version
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
