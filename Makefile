@@ -5,7 +5,7 @@ FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
 
-.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify readme replicates bench faults
+.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
@@ -20,8 +20,14 @@ merge: setup            ## after `git merge`, rebase or cherry-pick: resolve wha
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
 
-verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
-	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
+verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out
+	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO))
+
+sign: setup             ## sign your statement about a revision (REV=...) with your SSH key (KEY=...)
+	.venv/bin/python -m tools.verify.trust sign $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO)) $(if $(KEY),--key $(KEY))
+
+trust: setup            ## count the signers who saw the same bytes of a revision (REV=...); fails below K (default 2)
+	@.venv/bin/python -m tools.verify.trust count $(if $(REV),--rev $(REV)) $(if $(K),--least $(K))
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
 	@.venv/bin/python -m tools.compare.gate --base $(or $(BASE),main)
@@ -90,8 +96,8 @@ setup-ray setup-bench: setup
 setup-tests: setup
 	@$(SETUP) s3 ssh ray jax
 
-# Resolve requirements/*.in anew, each with the versions of those before it. Hashes, no addresses; one resolution for all
-# promised Pythons.
+# Resolve requirements/*.in anew, each with the versions of those before it. Hashes, no addresses; one resolution for
+# all promised Pythons.
 LOCKS = compute report pipeline setup dev s3 ssh ray jax gpu bench
 LOCK = .uv/bin/uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --generate-hashes \
 	--no-header --no-annotate --no-emit-index-url --no-emit-find-links

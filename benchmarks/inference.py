@@ -58,10 +58,10 @@ def decoded():
 
 def this_project(tick: Callable, instructions: str = "avx2") -> None:
     """This project's computation."""
-    from stages.common.params import Runtime
+    from stages.common.params import ComputeSettings
     from stages.infer import classifier
 
-    settings = Runtime(seed=0, threads=2, instructions=instructions)
+    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
     run = classifier.compile_classify(WEIGHTS, "openvino", BATCH, settings)
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
 
@@ -126,11 +126,11 @@ def openvino(tick: Callable) -> None:
 
 def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
-    from stages.common.params import Inference, Runtime
+    from stages.common.params import ComputeSettings, Inference
     from stages.infer.__main__ import classify_folder
 
     inference = Inference(images="any", top_k=3, batch_size=BATCH)
-    settings = Runtime(seed=0, threads=2, instructions=instructions)
+    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
     with folder_of_jpegs(count) as folder:
         while True:
             assert len(list(classify_folder(folder, WEIGHTS, inference, settings))) == count

@@ -8,9 +8,10 @@ from pathlib import Path
 import keras
 from keras import ops
 
+from stages.common import keras_names
 from stages.common.cli import UserError
 from stages.common.files import atomic_file
-from stages.common.params import Model
+from stages.common.params import Layer, Model, Schedule
 
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
 
@@ -102,16 +103,15 @@ def build(
     """
     network = keras.Sequential([keras.Input(input_shape)], name=version)
     for position, layer in enumerate(model.layers):
-        key = f"models.{version}.layers[{position}].{layer.name}"
+        key = f"models.{version}.layers.{position}.{layer.name}"
         try:
-            plain = getattr(keras.layers, layer.name)
-            network.add((TWINS.get(layer.name, plain) if fast else plain)(**layer.arguments))
+            network.add(TWINS[layer.name](**layer.arguments) if fast and layer.name in TWINS else _make(layer))
         except Exception as error:
-            raise UserError(f"params.yaml: {key}: Keras refuses it: {_reason(error)}") from None
+            raise UserError(f"params.yaml: {key}: Keras refuses it: {reason(error)}") from None
     try:
         network(ops.zeros((1, *input_shape)), training=False)  # MelSpectrogram gives another shape than it announces
     except Exception as error:
-        raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {_reason(error)}") from None
+        raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {reason(error)}") from None
     if network.output_shape != (None, classes):
         shape = network.output_shape[1:]
         raise UserError(
@@ -121,20 +121,35 @@ def build(
     return network
 
 
-def _reason(error: Exception) -> str:
+def _make(layer: Layer) -> keras.Layer:
+    """The Keras layer, with the layers that it is put around."""
+    inner = {
+        argument: _make(Layer.model_validate(layer.arguments[argument]))
+        for argument in keras_names.INNER
+        if layer.arguments.get(argument) is not None
+    }
+    return getattr(keras.layers, layer.name)(**layer.arguments | inner)
+
+
+def reason(error: Exception) -> str:
     """The first line of the innermost thing that Keras or TensorFlow says, without colours and names of nodes."""
     text = re.split(r"Exception encountered(?:: | when calling .*)|Example error message for .*:\n", str(error))[-1]
     text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}", "", text)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
 
 
-def optimizer(version: str, model: Model) -> keras.Optimizer:
-    """Make the optimizer of a `models.<version>` block; a UserError names the block if Keras refuses an argument."""
-    block = model.optimizer
+def optimizer(version: str, model: Model, steps_per_epoch: int | None = None) -> keras.Optimizer:
+    """Make the optimizer of a `models.<version>` block; a UserError names the block if Keras refuses an argument.
+
+    `steps_per_epoch` is needed for a schedule of the learning rate in epochs.
+    """
+    block, rate = model.optimizer, model.optimizer.learning_rate
     try:
-        return getattr(keras.optimizers, block.name)(learning_rate=block.learning_rate, **block.model_extra)
+        if isinstance(rate, Schedule):
+            rate = getattr(keras.optimizers.schedules, rate.name)(**rate.arguments(steps_per_epoch))
+        return getattr(keras.optimizers, block.name)(learning_rate=rate, **block.model_extra)
     except Exception as error:
-        raise UserError(f"params.yaml: models.{version}.optimizer: Keras refuses it: {_reason(error)}") from None
+        raise UserError(f"params.yaml: models.{version}.optimizer: Keras refuses it: {reason(error)}") from None
 
 
 def save(network: keras.Sequential, path: Path | str) -> None:
@@ -166,7 +181,7 @@ def load(path: Path | str) -> keras.Model:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:
         advice = "run `make check-cache`, delete it and run `dvc repro`"
-        raise UserError(f"{path}: Keras cannot load it: {_reason(error)}; {advice}") from None
+        raise UserError(f"{path}: Keras cannot load it: {reason(error)}; {advice}") from None
 
 
 def _canonical(name: str, data: bytes) -> bytes:

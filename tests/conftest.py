@@ -16,11 +16,12 @@ from hypothesis import settings
 
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages import mnist
+from stages.assets import load_assets
 from stages.common import paths
-from stages.common.params import Runtime, load_params
+from stages.common.params import ComputeSettings, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
-from stages.download.fetch import Fetcher, load_assets, named_mirrors
+from stages.download.fetch import Fetcher, named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -64,7 +65,7 @@ def raw_mnist(downloaded) -> Path:
 
 @pytest.fixture(scope="session")
 def samples(downloaded) -> Path:
-    """Folder with the seven real pictures."""
+    """Folder with the real images."""
     return downloaded / "data/sample_images"
 
 
@@ -177,4 +178,4 @@ def tensorflow() -> None:
     """TensorFlow set up as a stage does it, before the first operation of this process."""
     from stages import compute
 
-    compute.set_up(Runtime(seed=42, threads=2))
+    compute.set_up(ComputeSettings(seed=42, threads=2))

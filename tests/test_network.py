@@ -129,14 +129,14 @@ def test_a_new_stack_of_layers_needs_no_code():
 @pytest.mark.parametrize(
     ("layers", "key"),
     [
-        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers[0].Conv2D"),
+        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers.0.Conv2D"),
         (
             [{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END],
-            "layers[1].MaxPooling2D",
+            "layers.1.MaxPooling2D",
         ),
-        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
-        ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
-        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers[1].Dense"),
+        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers.0.Conv2D"),
+        ([{"Reshape": {"target_shape": [5]}}, *END], "layers.0.Reshape"),
+        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers.1.Dense"),
         (["MelSpectrogram", *END], "layers"),
         ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
     ],
@@ -315,8 +315,8 @@ import stages
 from stages import network
 from stages import compute
 from stages.common.cli import UserError
-from stages.common.params import Runtime
-compute.set_up(Runtime(seed=0, threads=1))
+from stages.common.params import ComputeSettings
+compute.set_up(ComputeSettings(seed=0, threads=1))
 network.load(sys.argv[1])
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 500_000_000, -1))

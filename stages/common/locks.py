@@ -1,8 +1,8 @@
 """What the locks pin, what is installed, and how the two differ.
 
-It needs the standard library alone, because it checks the rest, and is fast, because every stage and every `make` begins
-with it. `python -I stages/common/locks.py LOCK...` compares the Python that runs it with these locks: exit status 0, or
-1 (other packages) or 2 (damaged) with a line for each difference.
+It needs the standard library alone, because it checks the rest, and is fast, because every stage and every `make`
+begins with it. `python -I stages/common/locks.py LOCK...` compares the Python that runs it with these locks: exit
+status 0, or 1 (other packages) or 2 (damaged) with a line for each difference.
 """
 
 import csv
@@ -73,8 +73,8 @@ def missing(wanted: dict[str, str], here: dict[str, str]) -> list[str]:
 def damage(site: str) -> list[str]:
     """A line for each file in a site-packages folder that a package lists and that is not there, or the reverse.
 
-    That a file is there is all that is looked at: a second pass over 40,000 files, for their sizes, would take as long as
-    all else. Files that no package lists are looked for at the top alone, where they can be imported.
+    Only whether a file is there is looked at: its size would take a call a file, for 40,000 files, and as long as all
+    else. Files that no package lists are looked for at the top alone, where they can be imported.
     """
     lines = []
     listed: dict[str, set[str]] = {"": {OUR_OWN}}  # names by folder

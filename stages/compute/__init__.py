@@ -4,7 +4,7 @@
 """
 
 from stages.common import cli, environment
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute.quiet import without_notes
 
 with without_notes():
@@ -16,7 +16,7 @@ else:
     from stages.compute import on_tensorflow as backend
 
 
-def set_up(settings: Runtime, devices: int = 1) -> str:
+def set_up(settings: ComputeSettings, devices: int = 1) -> str:
     """Fix everything that decides the bits of a computation; call once, before the first operation.
 
     Args:

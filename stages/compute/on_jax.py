@@ -13,11 +13,11 @@ import keras
 import numpy as np
 
 from stages.common.cli import UserError
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute import losses
 
 
-def set_up(settings: Runtime, devices: int) -> str:
+def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the devices, of which more than one share each batch; return what computes, and on what.
 
     `threads` is how many parts a kernel's work is split into on the CPU, which counts as as many devices as are asked
@@ -67,7 +67,12 @@ def _values(variables: list[keras.Variable]) -> list[jax.Array]:
     return [variable.value for variable in variables]
 
 
-def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
+def compile_steps(
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    loss_of_examples: Callable = losses.of_examples,
+) -> Callable:
     """See `tensorflow_backend.compile_steps`."""
     optimizer.build(network.trainable_variables)
 
@@ -75,7 +80,7 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
         probabilities, fixed, added = network.stateless_call(
             trainable, fixed, images, return_losses=True, training=True
         )
-        each, correct = losses.of_examples(labels, probabilities)
+        each, correct = loss_of_examples(labels, probabilities)
         return jnp.mean(each) + losses.of_layers(added), (fixed, correct)
 
     def step(state, images, labels):
@@ -109,7 +114,7 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
     return run_steps
 
 
-def compile_batch(network: keras.Model) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
     """See `tensorflow_backend.compile_batch`."""
 
     @jax.jit
@@ -117,7 +122,7 @@ def compile_batch(network: keras.Model) -> Callable:
         probabilities, _, added = network.stateless_call(
             trainable, fixed, _shared(images), return_losses=True, training=False
         )
-        each, correct = losses.of_examples(labels, probabilities)
+        each, correct = loss_of_examples(labels, probabilities)
         return jnp.sum(each) + losses.of_layers(added) * len(labels), correct, probabilities
 
     return lambda images, labels: run(

@@ -17,7 +17,7 @@ import tensorflow as tf
 
 from stages.common import cli
 from stages.common.cli import UserError
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute import losses
 
 # Static variables of functions in TensorFlow's library that are filled from the processor on first use, and decide how
@@ -35,7 +35,7 @@ STATICS = {
 }
 
 
-def set_up(settings: Runtime, devices: int) -> str:
+def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the device and fix what decides the bits; return what computes, and on what.
 
     `threads` is how many parts a kernel's work is split into, where the number of cores decides only the speed.
@@ -147,16 +147,22 @@ def _compiled(function: Callable) -> Callable:
     return run
 
 
-def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
+def compile_steps(
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    loss_of_examples: Callable = losses.of_examples,
+) -> Callable:
     """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
 
-    It returns the sums over these examples of the loss and of the correct answers.
+    It returns the sums over these examples of the loss and of the correct answers. `loss_of_examples` is
+    `losses.of_examples`, or that with other arguments.
     """
     optimizer.build(network.trainable_variables)
 
     def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            each, correct = losses.of_examples(labels, network(images, training=True))
+            each, correct = loss_of_examples(labels, network(images, training=True))
             loss = tf.reduce_mean(each) + losses.of_layers(network.losses)
         optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
         return loss * labels.shape[0], correct
@@ -177,7 +183,7 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
     return run_steps
 
 
-def compile_batch(network: keras.Model) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
     """Compile `run(images, labels)`: a batch's sums of the loss and of the correct answers, and its probabilities.
 
     The loss includes the layers' own losses (regularisation), as Keras counts it.
@@ -186,7 +192,7 @@ def compile_batch(network: keras.Model) -> Callable:
     @_compiled
     def run(images, labels):
         probabilities = network(images, training=False)
-        each, correct = losses.of_examples(labels, probabilities)
+        each, correct = loss_of_examples(labels, probabilities)
         return tf.reduce_sum(each) + losses.of_layers(network.losses) * labels.shape[0], correct, probabilities
 
     return run

@@ -11,7 +11,7 @@ from pathlib import Path
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_csv, write_json, write_json_list
-from stages.common.params import Inference, Runtime, load_params
+from stages.common.params import ComputeSettings, Inference, load_params
 from stages.images import decode
 from stages.infer.classifier import Answer, Classifier
 
@@ -19,7 +19,7 @@ ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
 
 
 def classify_folder(
-    folder: Path | str, weights: Path, inference: Inference, settings: Runtime
+    folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings
 ) -> Iterator[tuple[str, Answer]]:
     """Yield the name of each picture in a folder, or below a URL, with its answer, in the order of the names.
 
@@ -59,7 +59,7 @@ def infer(
     metrics: Path,
     predictions: Path,
     inference: Inference,
-    settings: Runtime,
+    settings: ComputeSettings,
 ) -> None:
     """Classify every picture in `folder`; write the predictions and how many of the labelled pictures are right.
 
@@ -78,7 +78,9 @@ def infer(
     write_json(metrics, score.metrics())
 
 
-def answer_folder(folder: Path | str, weights: Path, out: Path, inference: Inference, settings: Runtime) -> None:
+def answer_folder(
+    folder: Path | str, weights: Path, out: Path, inference: Inference, settings: ComputeSettings
+) -> None:
     """Classify every picture in `folder` and write only the file `out`.
 
     It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
@@ -100,7 +102,7 @@ def rows(entry: dict) -> Iterator[list]:
 
 
 def entries(
-    folder: Path | str, weights: Path, inference: Inference, settings: Runtime, score: "Score"
+    folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings, score: "Score"
 ) -> Iterator[dict]:
     """Yield each picture's entry of the predictions; UserError at the end if not one of them could be read."""
     with closing(classify_folder(folder, weights, inference, settings)) as answers:

@@ -9,7 +9,7 @@ import numpy as np
 from stages import resnet50
 from stages.common.cli import UserError
 from stages.common.files import check_sum
-from stages.common.params import Inference, Runtime
+from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 
 
@@ -28,7 +28,7 @@ class Answer(NamedTuple):
 class Classifier:
     """ResNet50, loaded and compiled once."""
 
-    def __init__(self, weights: Path, inference: Inference, batch_size: int, settings: Runtime):
+    def __init__(self, weights: Path, inference: Inference, batch_size: int, settings: ComputeSettings):
         """Load the network.
 
         Args:
@@ -68,7 +68,7 @@ class Classifier:
 
 
 def compile_classify(
-    folder: Path | str, backend: str, batch_size: int, settings: Runtime
+    folder: Path | str, backend: str, batch_size: int, settings: ComputeSettings
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
     """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
 

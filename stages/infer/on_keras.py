@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import compute
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.compute import backend, keras
 from stages.resnet50 import MEANS
 
@@ -18,7 +18,7 @@ def load(path: Path) -> keras.Model:
     return model
 
 
-def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
+def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> Callable[[np.ndarray], np.ndarray]:
     """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
 
     Short batches are filled up with black pictures, so that one compiled function serves all.

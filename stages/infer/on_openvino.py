@@ -17,11 +17,11 @@ from openvino import opset13 as op
 
 from stages import resnet50
 from stages.common import cli, environment
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.resnet50 import EPSILON, MEANS
 
 
-def compile_network(path: Path, batch_size: int, settings: Runtime) -> Callable[[np.ndarray], np.ndarray]:
+def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> Callable[[np.ndarray], np.ndarray]:
     """Compile the network: float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
 
     Each thread computes its share of the pictures by itself, which is 5% faster (2 cores, AMD EPYC) than sharing the

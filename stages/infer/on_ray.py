@@ -18,7 +18,7 @@ from stages import resnet50
 from stages.common import cli
 from stages.common.cli import UserError
 from stages.common.files import SUMS
-from stages.common.params import Inference, Runtime
+from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 from stages.infer import cluster
 from stages.infer.classifier import Answer, Classifier
@@ -28,7 +28,12 @@ AHEAD = 2  # chunks that a worker is given at once, so that it need not wait for
 
 
 def answers(
-    folder: Path | str, names: list[str], weights: Path, inference: Inference, batch_size: int, settings: Runtime
+    folder: Path | str,
+    names: list[str],
+    weights: Path,
+    inference: Inference,
+    batch_size: int,
+    settings: ComputeSettings,
 ) -> Iterator[Answer]:
     """Yield the answer of each picture in the order of the names; `inference.workers` processes compute them.
 
@@ -65,7 +70,7 @@ def _chunks(names: list[str], size: int) -> Iterator[dict]:
         yield {"chunk": number, "names": [os.fsencode(name) for name in names[start : start + size]]}
 
 
-def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settings: Runtime) -> Iterator[dict]:
+def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settings: ComputeSettings) -> Iterator[dict]:
     """Yield the rows that the workers make of the chunks, in the order in which they are ready."""
     import logging
 
@@ -116,7 +121,7 @@ def _in_order(arriving: Iterator[dict], count: int, parts: Path) -> Iterator[str
 class Worker:
     """What Ray runs in a process of its own, on any node: it answers chunks with a network that it loads once."""
 
-    def __init__(self, folder: Path | str, weights, inference: Inference, batch_size: int, settings: Runtime):
+    def __init__(self, folder: Path | str, weights, inference: Inference, batch_size: int, settings: ComputeSettings):
         """Note what to do; `weights` is Ray's reference to the files of the weights' folder, by name."""
         self.folder, self.weights = folder, weights
         self.arguments = inference, batch_size, settings

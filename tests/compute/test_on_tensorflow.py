@@ -12,8 +12,8 @@ from stages import compute
 from stages.compute import on_tensorflow
 {change}
 import numpy as np, tensorflow as tf
-from stages.common.params import Runtime
-compute.set_up(Runtime(seed=1, threads=2))
+from stages.common.params import ComputeSettings
+compute.set_up(ComputeSettings(seed=1, threads=2))
 a, b = np.random.default_rng(0).standard_normal((2, 300, 10816), np.float32)
 print(hashlib.sha256(tf.matmul(a, b, transpose_b=True).numpy().tobytes()).hexdigest())
 """

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from stages.common import paths
-from stages.common.params import Inference, Runtime
+from stages.common.params import ComputeSettings, Inference
 from stages.infer.classifier import Classifier
 from tests.conftest import ROOT, lay
 from tests.tools.run.sharing import servers
@@ -176,7 +176,7 @@ def wait_until_gone(folder: str) -> bool:
 
 def test_a_picture_that_is_not_there_is_named_with_the_node(downloaded, resnet50_folder, tmp_path):
     pa = pytest.importorskip("pyarrow")
-    worker = on_ray.Worker(tmp_path, None, *(arguments := (Inference(images="any", top_k=3, batch_size=1), 1, Runtime(seed=0, threads=1))))  # fmt: skip
+    worker = on_ray.Worker(tmp_path, None, *(arguments := (Inference(images="any", top_k=3, batch_size=1), 1, ComputeSettings(seed=0, threads=1))))  # fmt: skip
     worker.classifier = Classifier(resnet50_folder, *arguments)
     row = worker(pa.table({"chunk": [3], "names": [[b"vanished.png"]]})).to_pylist()[0]
     assert (row["chunk"], row["answers"]) == (3, "")

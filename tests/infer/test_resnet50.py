@@ -9,11 +9,11 @@ import pytest
 
 from stages import resnet50
 from stages.common.cli import UserError
-from stages.common.params import Runtime
+from stages.common.params import ComputeSettings
 from stages.images import decode
 from stages.infer import classifier, on_keras
 
-SETTINGS = Runtime(seed=0, threads=2)
+SETTINGS = ComputeSettings(seed=0, threads=2)
 BACKENDS = ["openvino", "keras"]
 
 HTML = b"<html><body>404 Not Found</body></html>"
@@ -21,8 +21,8 @@ HTML = b"<html><body>404 Not Found</body></html>"
 
 @pytest.fixture(scope="module")
 def resized(samples):
-    """The seven pictures, float32 (7, 224, 224, 3)."""
-    paths = sorted(samples.iterdir())
+    """Seven images, float32 (7, 224, 224, 3)."""
+    paths = sorted(samples.iterdir())[:7]
     return np.stack([decode.resize_with_pad(decode.read_picture(path)) for path in paths])
 
 
@@ -43,7 +43,7 @@ def test_neither_the_batch_size_nor_the_threads_change_a_bit(resnet50_folder, re
     usual = classifier.compile_classify(resnet50_folder, "openvino", 7, SETTINGS)(list(resized))
     for batch_size, threads in ((1, 2), (3, 2), (32, 2), (7, 1), (7, 5)):
         classify = classifier.compile_classify(
-            resnet50_folder, "openvino", batch_size, Runtime(seed=0, threads=threads)
+            resnet50_folder, "openvino", batch_size, ComputeSettings(seed=0, threads=threads)
         )
         parts = [classify(list(resized[at : at + batch_size])) for at in range(0, 7, batch_size)]
         np.testing.assert_array_equal(np.concatenate(parts), usual)

@@ -15,7 +15,7 @@ import pytest
 from stages import mnist, network, resnet50
 from stages.common.cli import UserError
 from stages.common.files import SUMS, sha256
-from stages.common.params import Runtime, load_params
+from stages.common.params import ComputeSettings, load_params
 from stages.infer import classifier
 from stages.prepare import prepare
 from tests.conftest import ROOT
@@ -57,7 +57,7 @@ def read(path: Path) -> None:
     if path.parent.name == "prepared":
         mnist.load(path.parent, path.name.partition("_")[0])
     elif path.name == resnet50.WEIGHTS:
-        classifier.compile_classify(path.parent, "openvino", 1, Runtime(seed=0, threads=1))
+        classifier.compile_classify(path.parent, "openvino", 1, ComputeSettings(seed=0, threads=1))
     elif path.name == resnet50.CLASS_INDEX:
         resnet50.load_classes(path.parent)
     else:

@@ -23,6 +23,12 @@ def tried(small_project, tmp_path_factory) -> Project:
     return project
 
 
+def test_params_yaml_is_laid_out_as_dvc_writes_it():
+    """So that `exp run -S` changes the line that it means, and no other."""
+    text = (ROOT / "params.yaml").read_text()
+    assert dumps_yaml(parse_yaml_for_update(text, "params.yaml")) == text, "lists start in the column of their key"
+
+
 def test_the_table_holds_what_was_changed_and_what_came_of_it(tried):
     shown = csv.DictReader(io.StringIO(tried.run("dvc", "exp", "show", "--csv", "--only-changed")))
     rows = {row["Experiment"]: row for row in shown}

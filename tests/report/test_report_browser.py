@@ -9,8 +9,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from stages.assets import Asset
 from stages.common.cli import UserError
-from stages.download.fetch import Asset, Fetcher
+from stages.download.fetch import Fetcher
 from tests.conftest import ROOT, report_of_the_current_folder
 from tests.report.test_report import HOSTILE, make_small
 
@@ -203,7 +204,9 @@ def test_every_mark_lies_in_its_chart(browser):
 def test_contrast_labels_and_structure_pass_axe(browser, axe, width, theme):
     browser.open(width, theme)
     browser.run("document.querySelectorAll('details').forEach(part => part.open = true)")
-    browser.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": axe})  # not a script element, which is refused
+    browser.driver.execute_cdp_cmd(
+        "ComputeSettings.evaluate", {"expression": axe}
+    )  # not a script element, which is refused
     options = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
     found = browser.driver.execute_async_script(
         "const done = arguments[1]; axe.run(document, arguments[0]).then(done, e => done({error: String(e)}))", options

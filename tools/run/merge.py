@@ -24,6 +24,7 @@ from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml, refuse_conflict_markers
 from tools.checkout import ROOT, git, unmerged
 from tools.docs import readme
+from tools.run import jobs
 from tools.run.prune import PIPELINE, REPLICATES, made_now, version_of
 from tools.verify.compare import outputs
 
@@ -117,6 +118,7 @@ def prepare() -> None:
         each = choose(list(stages[lock]), read(lock, ANCESTOR), sides, params)
         dump_yaml(str(ROOT / lock), {"schema": "2.0", "stages": {stage: entry for stage, (_, entry) in each.items()}})
         chosen |= {stage: value for stage, value in each.items() if stage in stages[lock]}
+    jobs.put_in_order()
     for name in set(names) - set(map(str, locks)):
         if side := side_of(name, chosen):
             take(name, side)

@@ -1,9 +1,9 @@
 """Build `.venv` from the locks in requirements/, or mend it: `python -I tools/run/setup.py EXTRAS...` is `make setup`.
 
-uv installs them. It has an environment of its own, `.uv`, which pip fills from requirements/setup.txt; `--uv` makes this one
-alone. This file needs Python 3.8 and nothing else: where the Python that runs it is none that the locks are for, uv looks
-for another one, or fetches it. The user's settings decide where packages come from, and nothing else (see `environment`).
-When nothing is to be done, this takes a fifth of a second.
+uv installs them. It has an environment of its own, `.uv`, which pip fills from requirements/setup.txt; `--uv` makes
+only this one. This file needs Python 3.9 and nothing else: where the locks are not for the Python that runs it, uv looks for
+another one, or fetches it. The user's settings decide where packages come from, and nothing else (`environment`).
+When there is nothing to do, this takes a fifth of a second.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ SOURCES = {
 }
 # uv's own settings of this kind, and those that say where it keeps its files.
 ALLOWED = re.compile(
-    "UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_.*_(USERNAME|PASSWORD)|FIND_LINKS|INSECURE_HOST|SYSTEM_CERTS|"
-    "NATIVE_TLS|KEYRING_PROVIDER|HTTP_.*|OFFLINE|CACHE_DIR|NO_CACHE|LINK_MODE|CONCURRENT_.*|NO_PROGRESS|"
+    "UV_(DEFAULT_INDEX|INDEX|INDEX_URL|EXTRA_INDEX_URL|INDEX_.*_(USERNAME|PASSWORD)|FIND_LINKS|INSECURE_HOST|"
+    "SYSTEM_CERTS|NATIVE_TLS|KEYRING_PROVIDER|HTTP_.*|OFFLINE|CACHE_DIR|NO_CACHE|LINK_MODE|CONCURRENT_.*|NO_PROGRESS|"
     "PYTHON_(DOWNLOADS|INSTALL_DIR|INSTALL_MIRROR|CACHE_DIR))"
 )
 LEADING_ASTRAY = ("PIP_", "UV_", "PYTHON", "CONDA_", "VIRTUAL_ENV")
@@ -75,7 +75,7 @@ def pip_settings() -> dict[str, str]:
     command = [str(UV_VENV / "bin/python"), "-I", "-m", "pip", "config", "list"]
     listed = subprocess.run(command, env=env, stdout=subprocess.PIPE, encoding="utf-8")
     if listed.returncode:
-        fail("pip cannot read its settings, as it says above")
+        fail("pip cannot read its settings, as it says above; if that is not their fault, remove .uv and try again")
     found = {}
     for section in ("global", "install", ":env:"):  # the later one counts
         for name, value in re.findall(rf"^{section}\.\.?([a-z-]+)=(['\"].*)$", listed.stdout, re.MULTILINE):
@@ -95,8 +95,8 @@ def ready_uv() -> None:
         pass
     if importlib.util.find_spec("ensurepip") is None:
         fail(
-            f"{sys.executable} has no module ensurepip, without which it makes no virtual environment; on Debian and Ubuntu "
-            "`apt install python3-venv` brings it; or name another Python with `make PYTHON=...`"
+            f"{sys.executable} has no module ensurepip, without which it makes no virtual environment; on Debian and "
+            "Ubuntu `apt install python3-venv` brings it; or name another Python with `make PYTHON=...`"
         )
     print(f"Fetching uv {version}", file=sys.stderr, flush=True)
     remove(UV_VENV)
@@ -142,8 +142,8 @@ def create_venv() -> None:
     wanted, minors = supported_pythons()
     if uv("venv", "--no-project", "--python", sys.executable if sys.version_info[1] in minors else wanted, VENV):
         fail(
-            f"Python {wanted} is needed; {sys.executable} is {sys.version.split()[0]}, and uv found no other one and could "
-            "fetch none, as it says above: install one, or name one with `make PYTHON=...`"
+            f"Python {wanted} is needed; {sys.executable} is {sys.version.split()[0]}, and uv found no other one and "
+            "could fetch none, as it says above: install one, or name one with `make PYTHON=...`"
         )
 
 
@@ -154,8 +154,8 @@ def sync(locks: list[Path]) -> None:
     options += ["--index-strategy", "unsafe-best-match"]  # any index will do: the hash says which file is meant
     if uv("pip", "sync", "--python", PYTHON, *options, *locks):
         fail(
-            "uv could not install the locks, as it says above. It heeds pip's settings of where to look (`pip config list`) "
-            "and variables such as UV_DEFAULT_INDEX, but no uv.toml"
+            "uv could not install the locks, as it says above. It heeds pip's settings of where to look (`pip config list`)"
+            " and variables such as UV_DEFAULT_INDEX, but no uv.toml"
         )
     site = next(VENV.glob("lib/python3*/site-packages"))
     shutil.copy(str(ROOT / "tools/run/venv_path.pth"), str(site))

@@ -1,0 +1,118 @@
+"""Reading what the stages have written."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from stages.common.cli import UserError
+from stages.images.shown import read_pictures
+from stages.outputs import (
+    Predictions,
+    read_classes,
+    read_fingerprints,
+    read_history,
+    read_predictions,
+    write_fingerprints,
+)
+from stages.scoring import confident_mistakes, confusion
+from tests.tools.run.sharing import servers
+
+HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n"
+PREDICTIONS = "actual,predicted,probability\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "line", "reason"),
+    [
+        ("", 1, "header"),
+        ("epoch,loss\n1,2\n", 1, "header"),
+        (HISTORY, 1, "no rows"),
+        (HISTORY + "1,0.5,0.9,0.4,0.9\n2,0.4,0.9,0.4\n", 3, "4 fields"),
+        (HISTORY + "1,high,0.9,0.4,0.9\n", 2, "high"),
+        (HISTORY + "1,nan,0.9,0.4,0.9\n", 2, "finite"),
+        (HISTORY + "1,0.5,0.9,0.4,0.9\n3,0.4,0.9,0.4,0.9\n", 3, "epoch '3'"),
+    ],
+)
+def test_a_malformed_history_is_named_with_its_line(tmp_path, text, line, reason):
+    path = tmp_path / "mlp.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=reason) as error:
+        read_history(path)
+    assert f"{path}, line {line}:" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("rows", "place", "reason"),
+    [
+        ("3,3,0.9\n4,11,0.8\n", "line 3", "11 is not a digit"),
+        ("3,3,0.9\n4,x,0.8\n", "line 3", "'x'"),
+        ("3,3,0.9\n5,5,0.8\n", "line 3", "test label is 4"),
+        ("3,3,1.5\n4,4,0.8\n", "line 2", "not a probability"),
+        ("3,3,0.9\n4,4,0.8\n4,4,0.8\n", "line 4", "more rows"),
+        ("3,3,0.9\n", "mlp.csv: 1 rows", "2 test images"),
+    ],
+)
+def test_malformed_predictions_are_named_with_their_line(tmp_path, rows, place, reason):
+    path = tmp_path / "mlp.csv"
+    path.write_text(PREDICTIONS + rows)
+    with pytest.raises(UserError, match=reason) as error:
+        read_predictions(path, np.array([3, 4], np.uint8))
+    assert str(path) in str(error.value) and place in str(error.value)
+
+
+def test_scores_of_each_digit_are_read_and_a_malformed_one_is_named_with_its_line(tmp_path):
+    path = tmp_path / "mlp.csv"
+    path.write_text("digit,precision,recall,f1,support\n0,0.9,0.8,0.85,980\n")
+    assert read_classes(path) == [[0, 0.9, 0.8, 0.85, 980]]
+    path.write_text("digit,precision,recall,f1,support\n0,0.9,high,0.85,980\n")
+    with pytest.raises(UserError, match=r"mlp\.csv, line 2: .*high"):
+        read_classes(path)
+
+
+def test_fingerprints_come_back_epoch_by_epoch_and_a_malformed_one_is_named_with_its_line(tmp_path):
+    path = tmp_path / "mlp.csv"
+    history = [
+        {"epoch": 1, "fingerprint": [["a", "0"], ["b", "1"]]},
+        {"epoch": 2, "fingerprint": [["a", "2"], ["b", "3"]]},
+    ]
+    write_fingerprints(path, history)
+    assert read_fingerprints(path) == [[("a", "0"), ("b", "1")], [("a", "2"), ("b", "3")]]
+    for row, reason in (
+        ("4,a,5", "epoch '4' after epoch 2"),
+        ("1,a,5", "epoch '1' after epoch 2"),
+        ("3,a", "2 fields"),
+    ):
+        write_fingerprints(path, history)
+        path.write_text(path.read_text() + f"{row}\n")
+        with pytest.raises(UserError, match=reason) as error:
+            read_fingerprints(path)
+        assert f"{path}, line 6:" in str(error.value)
+
+
+def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():
+    counts = confusion(np.array([0, 0, 0, 4, 4, 9]), np.array([0, 0, 6, 9, 9, 4]))
+    by_hand = np.zeros((10, 10), int)
+    by_hand[0, 0], by_hand[0, 6], by_hand[4, 9], by_hand[9, 4] = 2, 1, 2, 1
+    assert np.array_equal(counts, by_hand)
+
+
+def test_mistakes_come_by_probability_then_by_row():
+    answer = Predictions(np.array([1, 2, 3, 4, 5]), np.array([7, 2, 7, 7, 7]), np.array([0.5, 1.0, 0.9, 0.5, 0.7]))
+    assert confident_mistakes(answer).tolist() == [2, 4, 0, 3]
+
+
+def test_pictures_in_a_bucket_are_those_of_the_folder(samples, tmp_path, monkeypatch):
+    pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
+    entries = [{"image": name, "predictions": []} for name in ("chelsea.png", "rocket.jpg")]
+    with servers.s3(tmp_path / "s3") as remote:
+        shutil.copytree(samples, tmp_path / "s3/bucket/pictures")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", remote["endpointurl"])
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.USER)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.PASSWORD)
+        there = read_pictures(entries, "s3://bucket/pictures", most=12)
+    here = read_pictures(entries, samples, most=12)
+    assert [(each.entry, each.size, each.sha256) for each in there] == [
+        (each.entry, each.size, each.sha256) for each in here
+    ]
+    assert all(np.array_equal(a.pixels, b.pixels) for a, b in zip(there, here, strict=True))
