@@ -177,10 +177,10 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
         return None, False
     results = read_object(path)
     try:
-        trained = list(zip(results["seeds"], *(results[name]["values"] for name in METRICS), strict=True))
+        trained = list(zip(results["seeds"], *(results[name]["values"] for name in OF_EACH_SEED), strict=True))
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run `make replicates`, which makes it") from None
-    belongs = (seed, *(metrics[name] for name in METRICS)) in trained
+    belongs = (seed, *(metrics[name] for name in OF_EACH_SEED)) in trained
     return (results if belongs else None), not belongs
 
 
