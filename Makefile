@@ -15,7 +15,7 @@ repro: setup            ## run the pipeline to the end; JOBS=2: so many stages a
 
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/python -m tools.run.merge
+	.venv/bin/python -m tools.run.merge $(if $(JOBS),--jobs $(JOBS))
 
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
