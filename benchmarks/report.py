@@ -13,7 +13,7 @@ NAMES = {
     "folder_end_to_end": "this project, 512 JPEG files from disk to result",
     "folder_end_to_end_native": "the same, `instructions: native`",
     "keras_predict": "`model.predict`",
-    "onnx_runtime": "ONNX ComputeSettings",
+    "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
 
