@@ -2,6 +2,8 @@
 PYTHON ?= python3
 EXTRAS ?=
 FORMAT ?= html
+USER ?= $(shell id -u)
+export USER  # DVC asks for it; a container's user may have no name
 PIP = .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes --no-build-isolation
 
 .PHONY: repro test setup lint lock verify sign trust readme replicates bench faults push pull check-cache
