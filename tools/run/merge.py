@@ -156,7 +156,8 @@ def main() -> None:
     resolved = {"params.yaml", str(PIPELINE), str(REPLICATES)}
     resolved |= {path for outs in stages[PIPELINE].values() for path in outs if path.startswith(MADE)}
     resolved = {name for name in resolved if (ROOT / name).exists()}
-    resolved |= {name for name in unmerged() if maker_of(name, stages) or not (ROOT / name).exists()}
+    resolved |= {name for name in unmerged() if maker_of(name, stages)}
+    resolved |= set(filter(None, git(ROOT, "ls-files", "--deleted", "-z", "--", *MADE).split("\0")))  # pruned
     git(ROOT, "add", "--all", "--", *sorted(resolved))
     if rest := unmerged():
         raise UserError(f"left to you: {', '.join(rest)}; `git add` each when it is right")

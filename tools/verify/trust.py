@@ -117,7 +117,7 @@ def check_subject(made: Statement, commit: str, lock: bytes, lock_digest: str) -
 
 def gather(folder: Path, commit: str, allowed: Path) -> tuple[list[Signed], list[str]]:
     """The statements about a commit that count, and one line for each other one."""
-    lock = git(ROOT, "show", f"{commit}:dvc.lock").encode()
+    lock = git(ROOT, "show", f"{commit}:./dvc.lock").encode()
     lock_digest = hashlib.sha256(lock).hexdigest()
     signed, refused = [], []
     for path in sorted(folder.glob("*.json")):
