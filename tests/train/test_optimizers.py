@@ -2,7 +2,8 @@
 
 import pytest
 
-from stages.common import keras_names, mnist
+from stages import mnist
+from stages.common import keras_names
 from tests.train.test_loop import fit, fit_with_keras, version
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tensorflow")]
