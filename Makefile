@@ -4,6 +4,8 @@ EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
+USER ?= $(shell id -u)
+export USER  # DVC asks for it; a container's user may have no name
 
 .PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report

@@ -81,11 +81,12 @@ def compile_steps(
             trainable, fixed, images, return_losses=True, training=True
         )
         each, correct = loss_of_examples(labels, probabilities)
-        return jnp.mean(each) + losses.of_layers(added), (fixed, correct)
+        loss = jnp.mean(each) + losses.of_layers(added)
+        return optimizer.scale_loss(loss), (loss, fixed, correct)
 
     def step(state, images, labels):
         trainable, fixed, memory = state
-        (loss, (fixed, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+        (_, (loss, fixed, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             trainable, fixed, images, labels
         )
         trainable, memory = optimizer.stateless_apply(memory, gradients, trainable)

@@ -1,7 +1,7 @@
 """The training loop: many steps in one compiled function, over data held in memory.
 
-Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` compiles a loop over a whole range
-of batches with XLA; what one step does is plain Keras.
+Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` is one graph with a loop over a
+whole range of batches; what one step does is plain Keras.
 """
 
 import hashlib
@@ -36,21 +36,16 @@ def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
 def train(
     version: str, model: Model, digits: Digits, seed: int, checkpoint: Checkpoint | None = None
 ) -> tuple[keras.Sequential, list[dict]]:
-    """Train `version` from fresh weights; return it, made of plain Keras layers, and its history (see `fit`).
-
-    It is trained with the layers' faster twins. Everything random comes from `seed`.
-    """
+    """Train `version` from fresh weights; return it and its history (see `fit`). Everything random comes from `seed`."""
     distribution = keras.distribution.distribution()
     keras.backend.clear_session()  # which forgets it
     keras.distribution.set_distribution(distribution)
     keras.utils.set_random_seed(seed)
     shape = digits.images.shape[1:]
-    fast = networks.build(version, model, shape, CLASSES, fast=True)
     steps = math.ceil(len(split(digits, model.validation_split)[0].labels) / model.batch_size)
-    history = fit(fast, networks.optimizer(version, model, steps), digits, model, seed, checkpoint)
-    plain = networks.build(version, model, shape, CLASSES)
-    plain.set_weights(fast.get_weights())
-    return plain, history
+    network = networks.build(version, model, shape, CLASSES)
+    history = fit(network, networks.optimizer(version, model, steps), digits, model, seed, checkpoint)
+    return network, history
 
 
 def fit(
@@ -60,6 +55,7 @@ def fit(
     model: Model,
     seed: int,
     checkpoint: Checkpoint | None = None,
+    on_epoch_end: Callable[[dict], None] = lambda row: None,
 ) -> list[dict]:
     """Train `network` in place.
 
@@ -69,6 +65,7 @@ def fit(
         seed: decides, with the epoch's number, the order of the examples.
         checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
             ends with the same bits.
+        on_epoch_end: called with the row of each epoch.
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
@@ -76,7 +73,7 @@ def fit(
         Keras reports them.
 
     Raises:
-        UserError: when a loss is not finite, or Keras finds in the first step that it cannot train this network.
+        UserError: when a loss is not finite, or when Keras has no way to train a layer.
     """
     train, validation = split(digits, model.validation_split)
     loss = partial(losses.of_examples, smoothing=model.label_smoothing)
@@ -94,8 +91,7 @@ def fit(
         except Exception as error:  # whatever Keras and its backend raise while they compile the step
             if isinstance(error, OSError) or cli.out_of_memory(error):
                 raise
-            reason = networks.reason(error)
-            raise UserError(f"params.yaml: models.{network.name}: Keras cannot train it: {reason}") from error
+            raise UserError(networks.cannot_train(network, error)) from None
         if len(validation.labels):
             figures |= {
                 f"val_{name}": value for name, value in evaluate(validation.images, validation.labels)[0].items()
@@ -109,6 +105,7 @@ def fit(
         history.append({"epoch": epoch + 1} | figures | {"fingerprint": fingerprint(network, optimizer)})
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
         callbacks.on_epoch_end(epoch, figures)
+        on_epoch_end(history[-1])
         if checkpoint:
             _save(checkpoint, network, optimizer, callbacks.callbacks, history)
     optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`

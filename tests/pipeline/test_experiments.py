@@ -6,8 +6,10 @@ import json
 import re
 
 import pytest
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from stages.outputs import METRICS
+from tests.conftest import ROOT
 from tests.project import Project, recipe
 
 RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"

@@ -32,7 +32,7 @@ MLP = {
 def fitted(block: dict, digits: mnist.Digits, seed: int = 42) -> tuple[keras.Model, list[dict]]:
     model = Model.model_validate(block)
     keras.utils.set_random_seed(seed)
-    built = network.build("v", model, digits.images.shape[1:], 10, fast=True)
+    built = network.build("v", model, digits.images.shape[1:], 10)
     return built, loop.fit(built, network.optimizer("v", model), digits, model, seed)
 
 

@@ -26,9 +26,9 @@ class Project:
     def __init__(self, folder: Path, code: str, pipeline: str):
         """`code` is the module stages.slow, `pipeline` the text of dvc.yaml."""
         self.folder = folder
-        for name in ("stages/common", "tools/run", "tools/verify"):
+        for name in ("stages", "tools", "benchmarks"):
             shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
-        for name in ("stages/__init__.py", "stages/outputs.py", "tools/checkout.py", "params.yaml", ".dvcignore"):
+        for name in ("params.yaml", ".dvcignore"):
             shutil.copy(ROOT / name, folder / name)
         (folder / "stages/slow.py").write_text(code)
         (folder / "dvc.yaml").write_text(pipeline)

@@ -50,14 +50,14 @@ def new_file(project: Project) -> None:
     (project.folder / "stages/new.py").touch()
 
 
-@pytest.mark.parametrize("jobs", ["1", "2"])
 @pytest.mark.parametrize(
-    ("change", "name"),
+    ("change", "name", "jobs"),
     [
-        (code, "stages/slow.py"),
-        (code_and_back, "stages/slow.py"),
-        (param, "params.yaml (seed)"),
-        (new_file, "stages/new.py"),
+        (code, "stages/slow.py", "1"),
+        (code, "stages/slow.py", "2"),
+        (code_and_back, "stages/slow.py", "1"),
+        (param, "params.yaml (seed)", "1"),
+        (new_file, "stages/new.py", "1"),
     ],
 )
 def test_an_edit_while_a_stage_runs_fails_it(project, change, name, jobs):

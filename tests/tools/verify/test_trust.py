@@ -114,6 +114,17 @@ def test_two_of_three_agree_and_the_third_is_named_with_what_differs(project):
     assert project.trust(3, status=1)[-1].startswith("not trusted: 2 signer(s)")
 
 
+def test_signers_who_saw_the_same_bytes_within_tolerance_do_not_count(project):
+    project.allow(*PEOPLE)
+    project.state_and_sign("alice")
+    project.state_and_sign("bob", "carol", reproduced="tolerance", b="1" * 64)
+    *lines, last = project.trust(2, status=1)
+    assert lines[1:] == [
+        f"{person}@example.org on P 1: reproduced: tolerance; other bytes: metrics/plots/b.png" for person in PEOPLE[1:]
+    ]
+    assert last.startswith("not trusted: 1 signer(s)")
+
+
 def test_the_verdict_of_another_commit_says_nothing_about_this_one(project):
     project.allow("alice", "bob")
     project.state_and_sign("alice", "bob")
