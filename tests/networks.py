@@ -50,7 +50,7 @@ VALUES = {
     "bias_axes": "b", "bin_boundaries": [0.2, 0.7], "data_format": "channels_first", "depth_multiplier": 2,
     "dilation_rate": 2, "dims": [2, 1, 3], "dtype": "float16", "equation": "...a,ab->...b", "factor": 0.5,
     "fft_length": 64, "fill_mode": "nearest", "filters": 4, "frame_length": 32, "frame_step": 16, "groups": 1,
-    "height": 5, "height_factor": 0.2, "input_dim": 12, "interpolation": "nearest", "kernel_size": 3, "layer": DENSE,
+    "height": 5, "height_factor": 0.2, "input_dim": 12, "interpolation": "nearest", "kernel_size": 2, "layer": DENSE,
     "lora_rank": 2, "max_freq": 4000.0, "max_number": 3, "mean": 0.5, "merge_mode": "sum", "mode": "horizontal",
     "n": 2, "name": "mine", "num_bins": 5, "num_tokens": 12, "output_dim": 3, "output_padding": 0,
     "output_shape": [None, 7, 3], "output_size": 3, "padding": "same", "pool_size": 2, "rate": 0.5, "scale": 0.5,
@@ -60,6 +60,7 @@ VALUES = {
     "max_value": 2.0, "logit_soft_cap": 3.0, "fill_value": 0.5, "scaling": "spectrum", "lora_alpha": 4,
     "weights": None, "mask_value": 1.0, "renorm_clipping": None, "quantization_config": None,
 }  # fmt: skip
+NEEDED = {"bin_boundaries", "mean", "num_tokens", "value_range", "variance"}  # though Keras has a default
 OWN_VALUES = {  # where one layer takes another value than the others
     "Bidirectional": {"layer": GRU},
     "ActivityRegularization": {"activity_regularizer": None},
@@ -79,12 +80,12 @@ def value(name: str, argument: str, default: Any) -> Any:
     """Something other than the default that this argument of the layer may be."""
     kind = argument.rpartition("_")[2]
     own = VALUES | OWN_VALUES.get(name, {})
+    if isinstance(default, bool):
+        return not default
     if argument in own:
         return own[argument]
     if kind in ("initializer", "regularizer", "constraint", "activation"):
         return {"initializer": "he_normal", "regularizer": "l2", "constraint": "max_norm", "activation": "relu"}[kind]
-    if isinstance(default, bool):
-        return not default
     if isinstance(default, tuple):
         return list(default)
     return 0.3 if default is None or isinstance(default, float) else default + 1
@@ -110,7 +111,7 @@ def attempt(name: str, arguments: dict[str, Any], trained: bool = True) -> str |
         with tempfile.TemporaryDirectory() as folder:
             network.save(made, Path(folder, "v.keras"))
             loaded = network.load(Path(folder, "v.keras"))
-        np.testing.assert_allclose(made(DIGITS.images), loaded(DIGITS.images), rtol=1e-5)
+        np.testing.assert_allclose(*(each(DIGITS.images, training=False) for each in (made, loaded)), rtol=1e-5)
     except UserError as error:
         return str(error)
     except Exception as error:
@@ -123,7 +124,7 @@ def refusals(name: str) -> dict[str, str]:
     """Why a layer (key "") or which of its arguments are refused; all others have been trained with, many at a time."""
     defaults = keras_names.arguments("layers", name)
     given = {argument: value(name, argument, default) for argument, default in defaults.items()}
-    needed = {each for each, default in defaults.items() if default is keras_names.REQUIRED} | {"value_range"}
+    needed = NEEDED | {each for each, default in defaults.items() if default is keras_names.REQUIRED}
     base = {argument: given[argument] for argument in needed & given.keys()}
 
     def search(more: list[str]) -> dict[str, str]:

@@ -15,8 +15,15 @@ REQUIRED = object()  # in place of the default of an argument that must be given
 # Arguments that `keras.layers.Layer` takes for its subclasses, which pass **kwargs on, with their defaults.
 LAYER_ARGUMENTS = {"activity_regularizer": None, "trainable": True, "dtype": None, "autocast": True, "name": None}
 
-# Arguments that are refused whatever their value, and why.
-REFUSED_ARGUMENTS = {"autocast": "Keras does not save it, so that the saved model would compute something else"}
+# Arguments of layers that may have no other value than their default, and why; a key with a dot is of one layer alone.
+WRONG_AXES = "Keras reads the axes in the wrong order, which ends TensorFlow's process"
+REFUSED_ARGUMENTS = {
+    "autocast": "Keras does not save it, so that the saved model would compute something else",
+    "return_state": "the next layer takes one input alone",
+    "stateful": "a batch does not go on where the one before it ended",
+    "AdaptiveAveragePooling3D.data_format": WRONG_AXES,
+    "AdaptiveMaxPooling3D.data_format": WRONG_AXES,
+}
 
 # Layers around another layer, and their arguments that are layers.
 WRAPPERS = ("Bidirectional", "SpectralNormalization", "TimeDistributed")

@@ -50,8 +50,8 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     for argument, value in given.items():
         if argument not in defaults:
             problems[str(argument)] = f"unknown argument of {name}{suggestion(argument, sorted(defaults))}"
-        elif package == "layers" and argument in keras_names.REFUSED_ARGUMENTS:
-            problems[argument] = f"is refused: {keras_names.REFUSED_ARGUMENTS[argument]}"
+        elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
+            problems[argument] = f"is {shorten(value)}, which is refused: {why}"
         elif name in keras_names.WRAPPERS and argument in keras_names.INNER and value is not None:
             problems |= {_path(argument, below): text for below, text in _layer_problems(value).items()}
         elif problem := _value_problem(argument, value, defaults[argument]):
@@ -63,6 +63,11 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
         argument for argument in defaults if defaults[argument] is keras_names.REQUIRED and argument not in given
     ]
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
+
+
+def _why_refused(layer: str, argument: str) -> str | None:
+    refused = keras_names.REFUSED_ARGUMENTS
+    return refused.get(argument) or refused.get(f"{layer}.{argument}")
 
 
 def _path(*keys: str) -> str:
@@ -89,7 +94,7 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
         return "allowed: true, false"
     if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):
         return "allowed: a number, or a list of them"
-    if isinstance(default, str) and not isinstance(value, str | None):
+    if isinstance(default, str) and not (isinstance(value, str | None) or (default == "auto" and type(value) is bool)):
         return "allowed: a text"
     return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
 
@@ -163,12 +168,16 @@ class Schedule(Strict):
 
     def arguments(self, steps_per_epoch: int | None) -> dict[str, Any]:
         """The arguments as Keras takes them, in steps; `steps_per_epoch` is needed where the unit is epochs."""
+        converters = dict.fromkeys(RATES, float)  # Keras takes the type of a rate such as 0 for that of the weights
+        if self.unit == "epochs":
+            converters |= dict.fromkeys(STEPS, lambda epochs: round(epochs * steps_per_epoch))
 
-        def in_steps(value: Any) -> Any:
-            return [in_steps(each) for each in value] if isinstance(value, list) else round(value * steps_per_epoch)
+        def converted(key: str, value: Any) -> Any:
+            if isinstance(value, list):
+                return [converted(key, each) for each in value]
+            return converters[key](value) if key in converters else value
 
-        in_epochs = self.unit == "epochs"
-        return {key: in_steps(each) if in_epochs and key in STEPS else each for key, each in self.model_extra.items()}
+        return {key: converted(key, value) for key, value in self.model_extra.items()}
 
 
 def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:

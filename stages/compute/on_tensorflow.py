@@ -32,7 +32,10 @@ STATICS = {
     # oneDNN's `Xbyak::util::Cpu`: a core with one thread, ten sizes, ten numbers of cores that share the cache, levels
     "ZN4dnnl4impl3cpu3x643cpuEvE4cpu_": (20, struct.pack("<2I10I10II", 1, 1, *CACHES, *[0] * 7, *[1] * 3, *[0] * 7, 3)),
 }
-FILLS_ONEDNN = "N4dnnl4impl3cpu8platform13get_num_coresEv"  # a function that makes oneDNN look at the processor
+LOOKS_AT_PROCESSOR = "_ZN4dnnl4impl3cpu8platform13get_num_coresEv"  # a function that fills oneDNN's
+BEYOND_AVX2 = (
+    0x1FFFF3C  # AMX, AVX-512, AVX-VNNI and AVX-NE-CONVERT among the bits of TensorFlow's `tsl::port::CPUIDInfo`
+)
 
 
 # What Grappler rewrites, and does not here: `arithmetic_optimization` turns x / sqrt(y) into the processor's estimate
@@ -58,7 +61,7 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
         raise UserError("device: gpu, but TensorFlow finds the CPU alone: `make setup EXTRAS=gpu`, or device: auto")
     tf.config.experimental.enable_op_determinism()
     tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITING, False))
-    _pin_statics()
+    _hold_to_promise(native=settings.instructions == "native")
     _use_portable_operations()
     return f"TensorFlow {tf.__version__} on the {'GPU' if finds_gpu() else 'CPU'}"
 
@@ -68,23 +71,55 @@ def finds_gpu() -> bool:
     return bool(tf.config.get_visible_devices("GPU"))
 
 
-def _pin_statics() -> None:
-    """Write STATICS, and mark each as initialised (`_ZGV...`); warn where this TensorFlow has no such variable."""
-    library = Path(tf.__file__).resolve().with_name("libtensorflow_cc.so.2")
+def _hold_to_promise(native: bool) -> None:
+    """Overwrite what TensorFlow's libraries read from the processor; warn where they keep it elsewhere."""
     try:
-        loaded_at = _load_address(library)
-        found = _addresses(library, [f"_{kind}{name}" for name in (*STATICS, FILLS_ONEDNN) for kind in ("Z", "ZGV")])
-        if missing := next((name for name in (*STATICS, FILLS_ONEDNN) if not found[f"_Z{name}"]), None):
-            raise LookupError(f"no variable _Z{missing}")
+        _pin_statics()
+        if not native:
+            _hide_instructions()
     except (OSError, LookupError) as error:
-        cli.warn(f"{library.name}: {error}: results may differ in the last bits from those of other processors")
-        return
-    ctypes.CFUNCTYPE(ctypes.c_uint)(loaded_at + found[f"_Z{FILLS_ONEDNN}"][0])()
+        cli.warn(f"TensorFlow: {error}: results may differ in the last bits from those of other processors")
+
+
+def _pin_statics() -> None:
+    """Write STATICS, and mark each as initialised (`_ZGV...`)."""
+    find = _finder("libtensorflow_cc.so.2")
+    addresses = {name: find(f"_Z{name}") for name in STATICS}
+    ctypes.CFUNCTYPE(ctypes.c_uint)(find(LOOKS_AT_PROCESSOR)[0])()
     for name, (offset, value) in STATICS.items():
-        for address in found[f"_Z{name}"]:
-            ctypes.memmove(loaded_at + address + offset, value, len(value))
-        for guard in found[f"_ZGV{name}"]:
-            ctypes.memmove(loaded_at + guard, b"\1", 1)
+        for address in addresses[name]:
+            ctypes.memmove(address + offset, value, len(value))
+        for guard in find(f"_ZGV{name}", optional=True):
+            ctypes.memmove(guard, b"\1", 1)
+
+
+def _hide_instructions() -> None:
+    """Let TensorFlow see nothing beyond AVX2.
+
+    It asks the processor whether oneDNN can compute with bfloat16 or float16, and the process crashes where oneDNN,
+    which is held to AVX2, cannot.
+    """
+    find = _finder("libtensorflow_framework.so.2")
+    found = find("_ZN3tsl4port12_GLOBAL__N_15cpuidE")[0]
+    ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_int)(find("_ZN3tsl4port14TestCPUFeatureENS0_10CPUFeatureE")[0])(
+        0
+    )  # fills it
+    features = ctypes.c_uint64.from_address(ctypes.c_void_p.from_address(found).value)
+    features.value &= ~BEYOND_AVX2
+
+
+def _finder(name: str) -> Callable[..., list[int]]:
+    """`find(symbol, optional=False)`: where the running process has the symbols of this mangled name in a library."""
+    library = Path(tf.__file__).resolve().with_name(name)
+    loaded_at, lookup = _load_address(library), _symbols(library)
+
+    def find(symbol: str, optional: bool = False) -> list[int]:
+        found = [loaded_at + address for address in lookup(symbol)]
+        if not found and not optional:
+            raise LookupError(f"{name} has no {symbol}")
+        return found
+
+    return find
 
 
 def _load_address(library: Path) -> int:
@@ -96,25 +131,27 @@ def _load_address(library: Path) -> int:
     raise LookupError("not loaded")
 
 
-def _addresses(library: Path, names: list[str]) -> dict[str, list[int]]:
-    """All addresses of each of `names`, local ones too, from the symbol table of a 64-bit ELF file (layout: `man 5 elf`).
+def _symbols(library: Path) -> Callable[[str], list[int]]:
+    """`lookup(name)`: addresses of all symbols of a 64-bit ELF file with this name, local ones too (`man 5 elf`).
 
-    The dynamic linker finds exported names alone, and these are not.
+    The dynamic linker finds exported names alone, and most of these are not.
     """
-    with library.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-        (table,), (count,) = struct.unpack_from("<Q", data, 0x28), struct.unpack_from("<H", data, 0x3C)
-        sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + 64 * number) for number in range(count)]
-        symtab = next((section for section in sections if section[1] == 2), None)
-        if symtab is None:
-            raise LookupError("no symbol table")
-        _, _, _, _, names_at, names_size, *_ = sections[symtab[6]]
-        fields = np.dtype([("name", "<u4"), ("about", "<u4"), ("value", "<u8"), ("size", "<u8")])
-        symbols = np.frombuffer(data[symtab[4] : symtab[4] + symtab[5]], fields)
-        found = {}
-        for name in names:
-            at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
-            found[name] = symbols["value"][symbols["name"] == at].tolist() if at > 0 else []
-    return found
+    with library.open("rb") as file:
+        data = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    (table,), (count,) = struct.unpack_from("<Q", data, 0x28), struct.unpack_from("<H", data, 0x3C)
+    sections = [struct.unpack_from("<IIQQQQIIQQ", data, table + 64 * number) for number in range(count)]
+    symtab = next((section for section in sections if section[1] == 2), None)
+    if symtab is None:
+        raise LookupError(f"{library.name} has no symbol table")
+    _, _, _, _, names_at, names_size, *_ = sections[symtab[6]]
+    fields = np.dtype([("name", "<u4"), ("about", "<u4"), ("value", "<u8"), ("size", "<u8")])
+    symbols = np.frombuffer(data, fields, symtab[5] // fields.itemsize, symtab[4])
+
+    def lookup(name: str) -> list[int]:
+        at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
+        return symbols["value"][symbols["name"] == at].tolist() if at > 0 else []
+
+    return lookup
 
 
 def _use_portable_operations() -> None:

@@ -3,36 +3,75 @@
 import subprocess
 import sys
 
-from stages.compute import on_tensorflow
+import pytest
+
 from tests.conftest import ROOT
 
-PRODUCT = """
-import hashlib, struct
+COMPUTE = """
+import ctypes, hashlib, struct
 from stages import compute
 from stages.compute import on_tensorflow
 {change}
 import numpy as np, tensorflow as tf
 from stages.common.params import ComputeSettings
 compute.set_up(ComputeSettings(seed=1, threads=2))
-a, b = np.random.default_rng(0).standard_normal((2, 300, 10816), np.float32)
+{work}
+"""
+PRODUCT = """
+a, b = np.random.default_rng(0).standard_normal((2, 300, 10816)).astype(np.{dtype})
 print(hashlib.sha256(tf.matmul(a, b, transpose_b=True).numpy().tobytes()).hexdigest())
+"""
+CONVOLUTION = """
+images, kernel = (np.random.default_rng(0).standard_normal(s, np.float32) for s in [(112, 22, 22, 16), (7, 7, 16, 32)])
+print(hashlib.sha256(tf.nn.conv2d(images, kernel, 1, "VALID").numpy().tobytes()).hexdigest())
+"""
+HALF = """
+a = tf.ones((2, 784), tf.bfloat16)
+print(float(tf.matmul(a, a, transpose_b=True)[0, 0]), on_tensorflow.finds_gpu())
 """
 
 
-def product(change: str = "") -> subprocess.CompletedProcess:
-    """Multiply two matrices in a fresh process, after a change to `tensorflow_backend`, and print the digest."""
-    command = [sys.executable, "-c", PRODUCT.format(change=change)]
+def computed(work: str, change: str = "") -> subprocess.CompletedProcess:
+    """Run `work` in a fresh process, after a change to `tensorflow_backend`; it prints a digest."""
+    command = [sys.executable, "-c", COMPUTE.format(change=change, work=work)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
 
-def test_the_pinned_cache_sizes_are_those_that_decide_the_bits():
+SMALL_CACHES = """
+for name, (offset, value) in on_tensorflow.STATICS.items():
+    if "{part}" in name:
+        for old, new in [(32 * 1024, 16 * 1024), (1024 * 1024, 128 * 1024), (8 * 1024 * 1024, 1024 * 1024)]:
+            for kind in "qI":
+                value = value.replace(struct.pack(kind, old), struct.pack(kind, new))
+        on_tensorflow.STATICS[name] = offset, value
+"""
+
+
+@pytest.mark.parametrize(
+    ("part", "work"),
+    [("Eigen", PRODUCT.format(dtype="float64")), ("dnnl", CONVOLUTION)],
+    ids=["Eigen", "oneDNN"],
+)
+def test_the_pinned_cache_sizes_are_those_that_decide_the_bits(part, work):
     """Were another copy of the variable written, the processor's caches would decide, whatever is pinned."""
-    eigen = next(name for name in on_tensorflow.STATICS if "m_cacheSizes" in name)
-    changed = product(f'tensorflow_backend.STATICS[{eigen!r}] = struct.pack("<3q", 16 * 1024, 256 * 1024, 1024 * 1024)')
-    assert changed.stdout != product().stdout
+    assert computed(work, SMALL_CACHES.format(part=part)).stdout != computed(work).stdout
 
 
 def test_a_tensorflow_without_the_variables_is_told_and_computes():
-    done = product("tensorflow_backend.STATICS = {'Zmissing': b''}")
+    done = computed(PRODUCT.format(dtype="float32"), "tensorflow_backend.STATICS = {'Zmissing': (0, b'')}")
     assert len(done.stdout.strip()) == 64
-    assert "libtensorflow_cc.so.2: no variable _ZZmissing: results may differ in the last bits" in done.stderr
+    assert "TensorFlow: libtensorflow_cc.so.2 has no _ZZmissing: results may differ in the last bits" in done.stderr
+
+
+def test_bfloat16_is_computed_where_onednn_is_held_to_avx2():
+    """oneDNN ended the process where the processor has AVX-512."""
+    assert computed(HALF).stdout == "784.0 False\n"
+
+
+def test_what_eigen_would_compute_from_the_processors_estimates_is_exact():
+    work = """
+x = np.abs(np.random.default_rng(0).standard_normal(4099).astype(np.float32)) + np.float32(1e-3)
+for function, exact in [(tf.math.rsqrt, np.float32(1) / np.sqrt(x)), (tf.math.reciprocal, np.float32(1) / x)]:
+    print(np.array_equal(function(tf.constant(x)), exact))
+"""
+    assert computed(work).stdout == "True\nTrue\n"

@@ -9,10 +9,24 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.training import networks
 from stages.images import decode
 from tests.conftest import ROOT
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
+from tests.slice import others
 
+# A library that tells every program of 64 processors.
+CORES = """
+#define _GNU_SOURCE
+#include <sched.h>
+#include <string.h>
+int sched_getaffinity(pid_t process, size_t size, cpu_set_t *set) {
+    memset(set, 0, size);
+    for (int core = 0; core < 64; core++) CPU_SET_S(core, size, set);
+    return 0;
+}
+int get_nprocs(void) { return 64; }
+"""
 COUNT = 112  # two batches to learn from and a few to validate on; the emulator is some 30 times slower
 
 
@@ -38,10 +52,14 @@ def results(inputs, resnet50_folder):
     return run
 
 
-@pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
-@pytest.mark.parametrize(("processor", "versions"), [("Haswell-v4", []), ("EPYC-Milan", ["mlp_batchnorm"])])
+EMULATED = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
+
+
+@EMULATED
+@pytest.mark.slow
+@pytest.mark.parametrize(("processor", "versions"), [("Haswell-v4", []), ("EPYC-Milan", ["mlp_batchnorm", "cnn"])])
 def test_an_emulated_processor_gives_the_same_bits(processor, versions, results):
-    """Without AVX-512 and with other caches: all versions on Intel's, on AMD's one that has what the makers differ in."""
+    """Without AVX-512 and with other caches: all versions on Intel's, on AMD's those that have what the makers differ in."""
     assert results(*versions, prefix=["qemu-x86_64", "-cpu", processor]) == results(*versions)
 
 
@@ -74,6 +92,54 @@ def test_avif_gives_the_same_pixels_with_any_instructions(pixels):
     assert len(basic) == 2 * (len(FORMATS) + len(SPACES))
     for mask in (7, 15, 31):
         assert pixels(mask) == basic
+
+
+@EMULATED
+@pytest.mark.slow
+@pytest.mark.parametrize("processor", ["Haswell-v4", "EPYC-Milan"])
+def test_an_emulated_processor_gives_the_same_bits_for_every_optimizer(processor, results):
+    names = sorted(others())
+    assert results(*names, prefix=["qemu-x86_64", "-cpu", processor]) == results(*names)
+
+
+@EMULATED
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("processor", "names"),
+    [
+        ("Haswell-v4", sorted(networks())),
+        (
+            "EPYC-Milan",
+            [
+                "vgg_batchnorm",
+                "separable",
+                "mobilenet_blocks",
+                "dilated",
+                "overlapping_pooling",
+                "lstm_rows",
+                "gru_rows",
+            ],
+        ),
+    ],
+)
+def test_an_emulated_processor_gives_the_same_bits_for_networks_that_people_train(processor, names, results):
+    assert results(*names, prefix=["qemu-x86_64", "-cpu", processor]) == results(*names)
+
+
+@pytest.mark.slow
+def test_one_core_gives_the_same_bits_for_networks_that_people_train(results):
+    names = [*networks(), *others()]
+    assert results(*names, prefix=["taskset", "-c", "0"]) == results(*names)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("cc"), reason="needs a C compiler")
+def test_more_cores_give_the_same_bits(results, tmp_path):
+    source, library = tmp_path / "cores.c", tmp_path / "cores.so"
+    source.write_text(CORES)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source], check=True)
+    names = ["large_kernels", "keras_convnet", "separable", "cnn"]
+    assert results(*names, LD_PRELOAD=str(library)) == results(*names)
 
 
 @pytest.mark.skipif(" avx512f " not in Path("/proc/cpuinfo").read_text(), reason="needs a processor with AVX-512")
