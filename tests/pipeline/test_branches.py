@@ -36,7 +36,7 @@ def test_dvc_shows_what_differs_without_a_cache(branch):
     assert branch.ran == ["train@cnn", "evaluate@cnn", "plots", "report"]
     metrics = json.loads(branch.run("dvc", "metrics", "diff", "main", "--json"))
     assert list(metrics) == ["metrics/cnn.json"]
-    assert set(metrics["metrics/cnn.json"]) == {"accuracy", "loss"}
+    assert set(metrics["metrics/cnn.json"]) == {"accuracy", "brier", "ece", "loss"}
     params = json.loads(branch.run("dvc", "params", "diff", "main", "--json"))["params.yaml"]
     (rate,) = params.items()
     assert rate[0] == "models.cnn.optimizer.learning_rate"
@@ -60,9 +60,10 @@ def test_the_gate_is_as_wide_as_its_tolerance(restored):
     rows = {line.split(" | ")[0]: line.split(" | ")[-1] for line in shut.splitlines() if line.startswith("| ")}
     assert rows["| cnn.accuracy"] == rows["| cnn.loss"] == "**worse** |"
     assert {told for metric, told in rows.items() if metric.startswith(("| mlp", "| resnet50"))} == {"same |"}
-    assert "error: the gate is shut: cnn.accuracy, cnn.loss; see the verdicts above" in shut
+    assert "error: the gate is shut: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss; see the verdicts above" in shut
     restored.edit("gate.yaml", "cnn.accuracy: {tolerance: 0.019}", "cnn.accuracy: {tolerance: 0.9}")
     restored.edit("gate.yaml", "cnn.loss: {tolerance: 0.053}", "cnn.loss: {tolerance: 3}")
+    restored.edit("gate.yaml", "labelled:", "cnn.ece: {tolerance: 1}\ncnn.brier: {tolerance: 1}\nlabelled:")
     assert "within tolerance" in restored.make("gate", "BASE=main")
 
 
@@ -70,9 +71,10 @@ def test_the_gate_is_shut_where_a_metric_is_missing(restored):
     (restored.folder / "metrics/mlp.json").unlink()
     output = restored.make("gate", "BASE=main", status=2)
     assert "| **missing** |" in output
-    assert "mlp.accuracy, mlp.loss" in output
-    assert "**shut**: cnn.accuracy, cnn.loss, mlp.accuracy, mlp.loss" in restored.make(
-        "report", "FORMAT=markdown", "BASE=main"
+    assert "mlp.accuracy, mlp.brier, mlp.ece, mlp.loss" in output
+    assert (
+        "**shut**: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss, mlp.accuracy, mlp.brier, mlp.ece, mlp.loss"
+        in restored.make("report", "FORMAT=markdown", "BASE=main")
     )
 
 
@@ -81,7 +83,7 @@ def test_the_report_names_all_that_differs(branch):
     page = branch.make("report", "FORMAT=markdown", "BASE=main", **links)
     accuracy = json.loads((branch.folder / "metrics/cnn.json").read_text())["accuracy"]
     assert f"| `cnn` | {accuracy} | " in page
-    assert "**shut**: cnn.accuracy, cnn.loss" in page
+    assert "**shut**: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss" in page
     assert "| models.cnn.optimizer.learning_rate | `0.05` | `0.005` |" in page
     name = "metrics/plots/confusion_cnn.png"
     pair = f"![base](https://example.org/1/{name}) | ![now](https://example.org/2/{name}?raw=true)"

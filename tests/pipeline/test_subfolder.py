@@ -38,6 +38,7 @@ def test_the_gate_and_the_report_compare_the_folder(inside):
     assert "| models.cnn.epochs | `2` | `3` |" in page
 
 
+@pytest.mark.slow
 def test_a_merge_resolves_the_folder(inside):
     inside.run("git", "checkout", "-qb", "other", "main")
     inside.run("dvc", "checkout", "-q")

@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 VERSION_FILES = ("metrics/cnn.json", "metrics/history/cnn.csv", "models/cnn.keras", "replicates/results/cnn.json")
 
 
@@ -37,6 +39,7 @@ def test_a_removed_version_leaves_nothing_behind(toy):
     assert sorted((toy.folder / "dvc.lock").read_text().splitlines()) == sorted(before.splitlines())
 
 
+@pytest.mark.slow
 def test_a_renamed_version_keeps_its_results_under_the_new_name(toy):
     models = toy.models
     models["convolution"] = models.pop("cnn")
