@@ -4,8 +4,10 @@ EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
+USER ?= $(shell id -u)
+export USER  # DVC asks for it; a container's user may have no name
 
-.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify readme replicates bench faults
+.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
@@ -15,13 +17,19 @@ repro: setup            ## run the pipeline to the end; JOBS=2: so many stages a
 
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
 	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/python -m tools.run.merge
+	.venv/bin/python -m tools.run.merge $(if $(JOBS),--jobs $(JOBS))
 
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
 
-verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing and compare it with its dvc.lock
-	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV))
+verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out
+	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO))
+
+sign: setup             ## sign your statement about a revision (REV=...) with your SSH key (KEY=...)
+	.venv/bin/python -m tools.verify.trust sign $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO)) $(if $(KEY),--key $(KEY))
+
+trust: setup            ## count the signers who saw the same bytes of a revision (REV=...); fails below K (default 2)
+	@.venv/bin/python -m tools.verify.trust count $(if $(REV),--rev $(REV)) $(if $(K),--least $(K))
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
 	@.venv/bin/python -m tools.compare.gate --base $(or $(BASE),main)

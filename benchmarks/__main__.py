@@ -11,7 +11,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, inference, pipeline, scaling, training
+from benchmarks import floors, inference, networks, pipeline, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -91,6 +91,7 @@ def measure_ray() -> dict:
 PARTS = {
     "floors": measure_floors,
     "training": measure_training,
+    "networks": networks.measure,
     "training_growth": measure_training_growth,
     "inference": measure_inference,
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},

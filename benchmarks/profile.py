@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: `python -m benchmarks.profile VERSION` prints it, by the operations that XLA compiled.
+"""Where the time of a training step goes: `python -m benchmarks.profile VERSION` prints it, by the operations of its graph.
 
 TensorFlow's profiler notes each operation of some hundred steps. They run on one thread, because it does not see what
 other threads do for an operation; the real run shares the work among `threads`.
@@ -20,7 +20,7 @@ STEPS = 150
 
 
 def operations(folder: Path) -> Counter:
-    """Milliseconds of each XLA operation in a recorded profile."""
+    """Milliseconds of each operation in a recorded profile."""
     (file,) = folder.rglob("*.xplane.pb")
     space, spent = XSpace.FromString(file.read_bytes()), Counter()
     for plane in space.planes:
@@ -35,7 +35,7 @@ def profile(version: str) -> Counter:
     """Milliseconds a step of each operation while `version` trains."""
     params, model, digits = read(version, IMAGES["cnn"])
     compute.set_up(params.model_copy(update={"threads": 1}))
-    built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
+    built = network.build(version, model, digits.images.shape[1:], 10)
     run_steps = compute.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
     order = tf.range(len(digits.labels))

@@ -1,5 +1,7 @@
 """The measurements as Markdown: what `make readme` writes into README.md, docs/performance.md and docs/scaling.md."""
 
+import statistics
+
 from tools.markdown import table
 
 NAMES = {
@@ -11,7 +13,7 @@ NAMES = {
     "folder_end_to_end": "this project, 512 JPEG files from disk to result",
     "folder_end_to_end_native": "the same, `instructions: native`",
     "keras_predict": "`model.predict`",
-    "onnx_runtime": "ONNX ComputeSettings",
+    "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
 }
 
@@ -33,6 +35,28 @@ def training(results: dict) -> list[str]:
         others = [against(seconds[name], ours) for name in names[1:]]
         rows.append([f"`{version}`, {block['images']:,} images", f"**{ours:.2f} s**", *others])
     return table(head, *rows)
+
+
+def networks(results: dict) -> list[str]:
+    """Networks of benchmarks/networks.yaml beside `fit`: times and memory as shares of its own, and both accuracies."""
+    rows, ratios = [], []
+    for name, block in results["networks"].items():
+        ours, theirs = block["this_project"], block["keras_fit"]
+        ratios.append(theirs["epoch_s"] / ours["epoch_s"])
+        rows.append(
+            [
+                f"`{name}`",
+                f"{ours['epoch_s']:.2f} s",
+                f"{theirs['epoch_s']:.2f} s",
+                f"{ratios[-1]:.2f}x",
+                f"{ours['first_s']:.1f} / {theirs['first_s']:.1f} s",
+                f"{ours['memory_mib'] / theirs['memory_mib']:.2f}x",
+                f"{ours['accuracy']:.4f} / {theirs['accuracy']:.4f}",
+            ]
+        )
+    head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "memory of `fit`'s", "accuracy"]
+    span = f"worst {min(ratios):.2f}x, median {statistics.median(ratios):.2f}x, best {max(ratios):.2f}x"
+    return [*table(head, *rows), "", f"Times as fast as `fit`: {span}."]
 
 
 def inference(results: dict) -> list[str]:
@@ -131,6 +155,7 @@ def performance(results: dict) -> str:
         f"{machine['memory_gib']} GiB: medians of {machine['rounds']} rounds in turn, the pipeline once ({versions}).",
         "",
         *training(results),
+        *(["", *networks(results)] if "networks" in results else []),
         "",
         *inference(results),
         *(["", *ray(results)] if "ray" in results else []),

@@ -3,6 +3,7 @@
 import importlib
 import json
 import os
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,12 +28,16 @@ class Competitor:
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
 
-    def seconds(self) -> float:
-        """Wait for the end of the round and return its seconds."""
+    def answer(self) -> dict:
+        """Wait for the end of the round and return its `seconds`, the process' peak `memory_mib` until then, and `row`."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(self.process.stderr.read()[-2000:])
-        return float(answer)
+        return json.loads(answer)
+
+    def seconds(self) -> float:
+        """Wait for the end of the round and return its seconds."""
+        return self.answer()["seconds"]
 
     def __enter__(self) -> "Competitor":
         return self
@@ -68,15 +73,19 @@ def unpin() -> None:
 
 
 def child(module: str, function: str, arguments: list) -> None:
-    """Run the function; it calls `tick` after each round, which answers with the seconds and waits for the next."""
+    """Run the function; it calls `tick` after each round, which answers and waits for the next.
+
+    `tick` may be given what the round computed, as JSON: an epoch's row.
+    """
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # what libraries print is not an answer
     started = None
 
-    def tick(*_) -> None:
+    def tick(row: dict | None = None) -> None:
         nonlocal started
         if started is not None:
-            print(time.perf_counter() - started, file=answers, flush=True)
+            seconds, memory = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            print(json.dumps({"seconds": seconds, "memory_mib": memory, "row": row}), file=answers, flush=True)
         if not sys.stdin.readline():
             sys.exit()
         started = time.perf_counter()

@@ -12,15 +12,27 @@ IMAGES = {"mlp": 60_000, "mlp_batchnorm": 60_000, "cnn": 6_000}  # of the traini
 EPOCHS = 1_000  # more than are ever asked for
 
 
+def networks() -> dict:
+    """The blocks of networks.yaml."""
+    from stages.common.params import Model
+    from stages.common.yaml_files import load_yaml
+
+    blocks = load_yaml(ROOT / "benchmarks/networks.yaml", 2**18)
+    return {name: Model.model_validate(block) for name, block in blocks.items()}
+
+
 def read(version: str, images: int):
-    """params.yaml, the version's block without early stopping, and training pictures, repeated where more are asked for."""
+    """params.yaml, the block of a version or of networks.yaml without early stopping, and that many training pictures.
+
+    They are repeated where more are asked for than there are.
+    """
     import numpy as np
 
     from stages import mnist
     from stages.common.params import load_params
 
     params = load_params(ROOT / "params.yaml")
-    model = params.model(version).model_copy(update={"epochs": EPOCHS, "early_stopping": None})
+    model = (networks() | params.models)[version].model_copy(update={"epochs": EPOCHS, "early_stopping": None})
     digits = mnist.load(ROOT / "data/prepared", "train")
     chosen = np.arange(images) % len(digits.labels)
     return params, model, mnist.Digits(digits.images[chosen], digits.labels[chosen])
@@ -33,9 +45,8 @@ def this_project(version: str, images: int, tick: Callable, instructions: str = 
 
     params, model, digits = read(version, images)
     compute.set_up(params.model_copy(update={"instructions": instructions}))
-    loop.cli.log = tick  # which is called at the end of each epoch
-    built = network.build(version, model, digits.images.shape[1:], 10, fast=True)
-    loop.fit(built, network.optimizer(version, model), digits, model, params.seed)
+    built = network.build(version, model, digits.images.shape[1:], 10)
+    loop.fit(built, network.optimizer(version, model), digits, model, params.seed, on_epoch_end=tick)
 
 
 def native(version: str, images: int, tick: Callable) -> None:
@@ -50,14 +61,15 @@ def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) ->
 
     from stages import network
 
-    _, model, digits = read(version, images)
+    params, model, digits = read(version, images)
+    keras.utils.set_random_seed(params.seed)
     built = network.build(version, model, digits.images.shape[1:], 10)
     built.compile(
         network.optimizer(version, model), "sparse_categorical_crossentropy", metrics=["accuracy"], **compile_arguments
     )
     built.fit(
         digits.images, digits.labels, model.batch_size, EPOCHS, verbose=0, validation_split=model.validation_split,
-        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda *_: tick())],
+        callbacks=[keras.callbacks.LambdaCallback(on_epoch_end=lambda _, row: tick(row))],
     )  # fmt: skip
 
 

@@ -17,6 +17,7 @@ from stages.common.cli import UserError
 from stages.common.files import rounded, write_csv, write_json
 
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
+FINGERPRINTS = ["epoch", "variable", "sha256"]
 PREDICTIONS = ["actual", "predicted", "probability"]
 CLASSES = ["digit", "precision", "recall", "f1", "support"]
 # Each metric of a version, and which way it is better.
@@ -54,6 +55,30 @@ def read_history(path: Path | str) -> np.ndarray:
         return [float(epoch), *figures]
 
     return np.array(_read_rows(path, HISTORY, parse))
+
+
+def write_fingerprints(path: Path | str, history: Iterable[Mapping]) -> None:
+    """Write one row for each variable after each epoch, from the rows of `train.loop.fit`."""
+    write_csv(path, FINGERPRINTS, ([row["epoch"], *pair] for row in history for pair in row["fingerprint"]))
+
+
+def read_fingerprints(path: Path | str) -> list[list[tuple[str, str]]]:
+    """For each epoch, in order, the variables' paths and the first digits of the SHA-256 of their bytes.
+
+    Raises UserError with the file and line of what is missing or malformed.
+    """
+    epochs = []
+
+    def parse(row: list[str], _: int) -> list[str]:
+        if row[0] == str(len(epochs) + 1):
+            epochs.append([])
+        if not epochs or row[0] != str(len(epochs)):
+            raise ValueError(f"epoch {row[0]!r} after epoch {len(epochs)}")
+        epochs[-1].append((row[1], row[2]))
+        return row
+
+    _read_rows(path, FINGERPRINTS, parse)
+    return epochs
 
 
 def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.ndarray) -> None:
@@ -152,10 +177,10 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
         return None, False
     results = read_object(path)
     try:
-        trained = list(zip(results["seeds"], *(results[name]["values"] for name in METRICS), strict=True))
+        trained = list(zip(results["seeds"], *(results[name]["values"] for name in OF_EACH_SEED), strict=True))
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run `make replicates`, which makes it") from None
-    belongs = (seed, *(metrics[name] for name in METRICS)) in trained
+    belongs = (seed, *(metrics[name] for name in OF_EACH_SEED)) in trained
     return (results if belongs else None), not belongs
 
 

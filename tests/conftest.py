@@ -16,11 +16,12 @@ from hypothesis import settings
 
 import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages import mnist
+from stages.assets import load_assets
 from stages.common import paths
 from stages.common.params import ComputeSettings, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
-from stages.download.fetch import Fetcher, load_assets, named_mirrors
+from stages.download.fetch import Fetcher, named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]

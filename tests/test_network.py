@@ -1,4 +1,4 @@
-"""From a `layers` block to a Keras model, the faster twins of layers, and the model's file."""
+"""From a `layers` block to a Keras model, and the model's file."""
 
 import io
 import json
@@ -11,7 +11,6 @@ import h5py
 import keras
 import numpy as np
 import pytest
-import tensorflow as tf
 
 from stages import network
 from stages.common.cli import UserError
@@ -20,9 +19,8 @@ from tests.conftest import ROOT
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
-SHAPE = (13, 10, 4)  # odd and even, and several channels
 VERSIONS = load_params(ROOT / "params.yaml").models
-END = ("Flatten", {"Dense": {"units": 10}})
+END = ("Flatten", {"Dense": {"units": 10, "activation": "softmax"}})
 AUGMENTED = (
     {"RandomFlip": {"mode": "horizontal"}},
     {"Conv2D": {"filters": 4, "kernel_size": 3}},
@@ -39,111 +37,31 @@ def block(*layers: object, **optimizer: object) -> Model:
     return Model.model_validate({"layers": list(layers), "optimizer": optimizer, "epochs": 1})
 
 
-def build_both(model: Model, shape: tuple[int, ...]) -> tuple[keras.Model, keras.Model]:
-    """The plain network and the fast one, with the same random weights, biases included."""
-    plain, fast = (network.build("v", model, shape, 10, fast=fast) for fast in (False, True))
-    random = np.random.default_rng(1)
-    weights = [weight + random.uniform(0, 0.1, weight.shape).astype(np.float32) for weight in plain.get_weights()]
-    plain.set_weights(weights)
-    fast.set_weights(weights)
-    return plain, fast
-
-
-def answers(model: keras.Model, pictures: np.ndarray) -> list[np.ndarray]:
-    """What a model computes, and the gradients of a weighted sum of it by the pictures and by each weight."""
-    pictures = tf.constant(pictures)
-    with tf.GradientTape() as tape:
-        tape.watch(pictures)
-        out = model(pictures, training=True)
-        total = tf.reduce_sum(out * np.random.default_rng(2).normal(size=out.shape).astype(np.float32))
-    return [
-        out.numpy(),
-        *(tf.convert_to_tensor(g).numpy() for g in tape.gradient(total, [pictures, *model.trainable_variables])),
-    ]
-
-
-def assert_same_answers(plain: keras.Model, fast: keras.Model, pictures: np.ndarray) -> None:
-    for one, other in zip(answers(plain, pictures), answers(fast, pictures), strict=True):
-        np.testing.assert_allclose(other, one, rtol=0, atol=1e-5 * max(1, np.abs(one).max()))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {"kernel_size": 3},
-        {"kernel_size": 1},
-        {"kernel_size": 3, "padding": "same"},
-        {"kernel_size": [2, 4], "padding": "same"},
-        {"kernel_size": [5, 1], "activation": "relu"},
-        {"kernel_size": [13, 10], "use_bias": False},
-        {"kernel_size": 3, "strides": 2},
-        {"kernel_size": [2, 3], "strides": [3, 2], "padding": "same"},
-        {"kernel_size": 3, "dilation_rate": 2},
-        {"kernel_size": 3, "groups": 2, "padding": "same"},
-    ],
-    ids=str,
-)
-def test_fast_convolution_computes_what_keras_computes(arguments):
-    plain, fast = build_both(block({"Conv2D": {"filters": 6, **arguments}}, *END), SHAPE)
-    assert isinstance(fast.layers[0], network.PatchConv2D)
-    assert_same_answers(plain, fast, np.random.default_rng(0).random((5, *SHAPE), np.float32))
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        {},
-        {"pool_size": 3},
-        {"pool_size": [2, 3]},
-        {"pool_size": [13, 10]},
-        {"pool_size": 2, "strides": 1},
-        {"pool_size": 2, "strides": 3},
-        {"pool_size": 3, "padding": "same"},
-        {"pool_size": 3, "strides": 2, "padding": "same"},
-    ],
-    ids=str,
-)
-def test_fast_pooling_computes_what_keras_computes(arguments):
-    plain, fast = build_both(block({"MaxPooling2D": arguments}, *END), SHAPE)
-    assert isinstance(fast.layers[0], network.WinnerMaxPooling2D)
-    pictures = np.random.default_rng(0).random((5, *SHAPE), np.float32).round(1)  # with equal maxima in many windows
-    assert_same_answers(plain, fast, pictures)
-
-
-@pytest.mark.parametrize("version", VERSIONS)
-def test_versions_compute_the_same_fast_on_real_digits(version, digits):
-    # The seed gives weights by which no two maxima differ in the last bits alone, which decide the winner.
-    keras.utils.set_random_seed(0)
-    plain, fast = build_both(VERSIONS[version], digits.images.shape[1:])
-    assert_same_answers(plain, fast, digits.images[:32])
-
-
 def test_a_new_stack_of_layers_needs_no_code():
-    plain, fast = (network.build("new", block(*AUGMENTED), (28, 28, 1), 10, fast=fast) for fast in (False, True))
-    assert plain.name == "new"
-    assert plain.output_shape == fast.output_shape == (None, 10)
-    assert plain.count_params() == (9 + 1) * 4 + (9 * 4 + 1) * 4 + (12 * 12 * 4 + 1) * 10
+    built = network.build("new", block(*AUGMENTED), (28, 28, 1), 10)
+    assert built.name == "new"
+    assert built.output_shape == (None, 10)
+    assert built.count_params() == (9 + 1) * 4 + (9 * 4 + 1) * 4 + (12 * 12 * 4 + 1) * 10
 
 
-@pytest.mark.parametrize("fast", [False, True])
 @pytest.mark.parametrize(
     ("layers", "key"),
     [
-        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers[0].Conv2D"),
+        ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers.0.Conv2D"),
         (
             [{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END],
-            "layers[1].MaxPooling2D",
+            "layers.1.MaxPooling2D",
         ),
-        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers[0].Conv2D"),
-        ([{"Reshape": {"target_shape": [5]}}, *END], "layers[0].Reshape"),
-        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers[1].Dense"),
+        ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers.0.Conv2D"),
+        ([{"Reshape": {"target_shape": [5]}}, *END], "layers.0.Reshape"),
+        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers.1.Dense"),
         (["MelSpectrogram", *END], "layers"),
         ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
     ],
 )
-def test_a_layer_that_keras_refuses_is_named(layers, key, fast):
+def test_a_layer_that_keras_refuses_is_named(layers, key):
     with pytest.raises(UserError) as error:
-        network.build("v", block(*layers), (28, 28, 1), 10, fast=fast)
+        network.build("v", block(*layers), (28, 28, 1), 10)
     refuses = "Keras cannot compute it" if key == "layers" else "Keras refuses it"
     assert str(error.value).startswith(f"params.yaml: models.v.{key}: {refuses}: ")
     assert len(str(error.value).splitlines()) == 1
@@ -161,6 +79,30 @@ def test_a_last_layer_without_one_number_for_each_class_is_refused(layers, shape
         UserError, match=rf"models\.v\.layers: the last layer gives shape {shape}; end with `Dense: .units: 10,"
     ):
         network.build("v", block(*layers), (28, 28, 1), 10)
+
+
+@pytest.mark.parametrize(
+    "last",
+    [
+        {"Dense": {"units": 10}},
+        {"Dense": {"units": 10, "activation": "sigmoid"}},
+        {"Dense": {"units": 10, "activation": "log_softmax"}},
+        {"Dense": {"units": 10, "bias_initializer": {"class_name": "Constant", "config": {"value": 1e39}}}},
+    ],
+    ids=str,
+)
+def test_outputs_that_are_no_probabilities_are_refused(last):
+    with pytest.raises(UserError) as error:
+        network.build("v", block("Flatten", last), (28, 28, 1), 10)
+    assert str(error.value) == (
+        "params.yaml: models.v.layers: the last layer gives numbers that are no probabilities; end with "
+        "`Dense: {units: 10, activation: softmax}`, one probability for each class"
+    )
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
+def test_probabilities_may_be_of_another_type(dtype):
+    network.build("v", block("Flatten", {"Dense": END[1]["Dense"] | {"dtype": dtype}}), (28, 28, 1), 10)
 
 
 def test_optimizer_gets_its_arguments():

@@ -11,8 +11,10 @@ from stages.images.shown import read_pictures
 from stages.outputs import (
     Predictions,
     read_classes,
+    read_fingerprints,
     read_history,
     read_predictions,
+    write_fingerprints,
 )
 from stages.scoring import confident_mistakes, confusion
 from tests.tools.run.sharing import servers
@@ -67,6 +69,26 @@ def test_scores_of_each_digit_are_read_and_a_malformed_one_is_named_with_its_lin
     path.write_text("digit,precision,recall,f1,support\n0,0.9,high,0.85,980\n")
     with pytest.raises(UserError, match=r"mlp\.csv, line 2: .*high"):
         read_classes(path)
+
+
+def test_fingerprints_come_back_epoch_by_epoch_and_a_malformed_one_is_named_with_its_line(tmp_path):
+    path = tmp_path / "mlp.csv"
+    history = [
+        {"epoch": 1, "fingerprint": [["a", "0"], ["b", "1"]]},
+        {"epoch": 2, "fingerprint": [["a", "2"], ["b", "3"]]},
+    ]
+    write_fingerprints(path, history)
+    assert read_fingerprints(path) == [[("a", "0"), ("b", "1")], [("a", "2"), ("b", "3")]]
+    for row, reason in (
+        ("4,a,5", "epoch '4' after epoch 2"),
+        ("1,a,5", "epoch '1' after epoch 2"),
+        ("3,a", "2 fields"),
+    ):
+        write_fingerprints(path, history)
+        path.write_text(path.read_text() + f"{row}\n")
+        with pytest.raises(UserError, match=reason) as error:
+            read_fingerprints(path)
+        assert f"{path}, line 6:" in str(error.value)
 
 
 def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():

@@ -46,12 +46,12 @@ def run(main: Callable[[], None]) -> None:
     except OSError as error:
         _fail(explain_os_error(error))
     except Exception as error:
-        if not _out_of_memory(error):
+        if not out_of_memory(error):
             raise
         _fail("out of memory; close other programs or lower batch_size in params.yaml, then run it again")
 
 
-def _out_of_memory(error: Exception) -> bool:
+def out_of_memory(error: Exception) -> bool:
     """Whether Python's, TensorFlow's or JAX's error means that; the last two are told by their words, not imported."""
     return isinstance(error, MemoryError) or (
         type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")

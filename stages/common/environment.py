@@ -34,7 +34,7 @@ PINNED = {
     "TF_XLA_FLAGS": "",
     # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls; OpenVINO computes with oneDNN
     "ONEDNN_MAX_CPU_ISA": "AVX2",
-    "TF_ENABLE_ONEDNN_OPTS": "0",  # oneDNN's other kernels block by the size of the caches
+    "TF_ENABLE_ONEDNN_OPTS": "1",  # TensorFlow leaves them off on processors without AVX-512
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",
     "OPENBLAS_CORETYPE": "Haswell",
     "KERAS_HOME": os.devnull,  # a user's keras.json may not set the float type or the order of the axes

@@ -15,14 +15,31 @@ REQUIRED = object()  # in place of the default of an argument that must be given
 # Arguments that `keras.layers.Layer` takes for its subclasses, which pass **kwargs on, with their defaults.
 LAYER_ARGUMENTS = {"activity_regularizer": None, "trainable": True, "dtype": None, "autocast": True, "name": None}
 
-# params.yaml is data, never a program, and a model is a chain of layers that starts with the pictures.
+# Arguments of layers that may have no other value than their default, and why; a key with a dot is of one layer alone.
+WRONG_AXES = "Keras reads the axes in the wrong order, which ends TensorFlow's process"
+REFUSED_ARGUMENTS = {
+    "autocast": "Keras does not save it, so that the saved model would compute something else",
+    "return_state": "the next layer takes one input alone",
+    "stateful": "a batch does not go on where the one before it ended",
+    "AdaptiveAveragePooling3D.data_format": WRONG_AXES,
+    "AdaptiveMaxPooling3D.data_format": WRONG_AXES,
+}
+
+# Layers around another layer, and their arguments that are layers.
+WRAPPERS = ("Bidirectional", "SpectralNormalization", "TimeDistributed")
+INNER = ("layer", "backward_layer")
+
+# params.yaml is data, never a program, and a model is a chain of layers that starts with the images.
+CHAIN = "a model is a chain of layers with one input each, without branches and residual sums"
 REASONS = {
     "it is abstract or implied": "Input InputLayer InputSpec Layer Wrapper",
     "it would run code": "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper",
     "it may read a file that no stage lists": "IntegerLookup StringLookup TextVectorization",
-    "it is put around other layers": "Bidirectional Pipeline RNN SpectralNormalization StackedRNNCells TimeDistributed",
-    "it needs several inputs": "Add AdditiveAttention Attention Average Concatenate Dot GroupQueryAttention GRUCell "
-    "LSTMCell Maximum Minimum MultiHeadAttention Multiply SimpleRNNCell Subtract",
+    "it is a list of layers; write these one after the other": "Pipeline",
+    "it is made of cells, which are not supported; use LSTM, GRU or SimpleRNN": "RNN StackedRNNCells",
+    "it is one step of a recurrent layer; use LSTM, GRU or SimpleRNN": "GRUCell LSTMCell SimpleRNNCell",
+    f"it needs several inputs, which is not supported: {CHAIN}": "Add AdditiveAttention Attention Average Concatenate "
+    "Dot GroupQueryAttention Maximum Minimum MultiHeadAttention Multiply Subtract",
 }
 REFUSED_LAYERS = {name: reason for reason, layers in REASONS.items() for name in layers.split()}
 
@@ -33,6 +50,7 @@ def _keras_folder() -> Path:
 
 
 def _parse(*path: str) -> ast.Module:
+    """The source of the module at this path below Keras' folder."""
     return ast.parse(_keras_folder().joinpath(*path).read_text(encoding="utf-8"))
 
 
@@ -41,7 +59,7 @@ def names(package: str) -> dict[str, tuple[str, str]]:
     """The public names of `keras.<package>`: name -> (module that defines it, name in that module)."""
     return {
         alias.asname or alias.name: (node.module, alias.name)
-        for node in _parse(package, "__init__.py").body
+        for node in _parse(*package.split("."), "__init__.py").body
         if isinstance(node, ast.ImportFrom) and node.module.startswith("keras.src.")
         for alias in node.names
         if alias.name not in ("get", "serialize", "deserialize")
@@ -56,6 +74,11 @@ def layers() -> list[str]:
 def optimizers() -> list[str]:
     """The optimizers that a model may be trained with, sorted: all that have a learning rate of their own."""
     return sorted(name for name in names("optimizers") if "learning_rate" in arguments("optimizers", name))
+
+
+def schedules() -> list[str]:
+    """The learning-rate schedules, sorted."""
+    return sorted(set(names("optimizers.schedules")) - {"LearningRateSchedule"})
 
 
 @cache

@@ -1,16 +1,15 @@
 """params.yaml: what a valid parameter is, and messages that a person can act on."""
 
-import difflib
-import math
+import re
 import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator, model_validator
-from pydantic_core import PydanticCustomError
+from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from stages.common import cli, keras_names
+from stages.common import cli, keras_names, schema
 from stages.common.cli import UserError
+from stages.common.schema import Strict, refuse, shorten, suggestion
 from stages.common.yaml_files import load_yaml
 
 MAX_PARAMS_BYTES = 1 << 18  # far above any real file
@@ -28,25 +27,20 @@ OBJECTS = {
 }
 
 
-class Strict(BaseModel):
-    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), nothing changed after loading."""
-
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
-
-
-def _refuse(*problems: str, below: tuple[str, ...] = ("",)) -> PydanticCustomError:
-    """An error with one text for each problem, and for each the rest of its key path below the block's own."""
-    return PydanticCustomError("params", "{problems}", {"problems": list(zip(below, problems, strict=True))})
+STEPS = {"decay_steps", "first_decay_steps", "warmup_steps", "boundaries"}  # of a schedule: these count steps or epochs
+RATES = {"initial_learning_rate", "warmup_target", "decay_rate", "values"}  # of a schedule: numbers without a default
+KERAS_RANGE = (0, 255)  # the default of `value_range`
 
 
-def _check_name(name: Any, kind: str, allowed: list[str]) -> None:
-    if name not in allowed:
-        raise _refuse(f"{name!r} is no {kind}{_suggestion(name, allowed)}")
-
-
-def _check_arguments(package: str, name: str, given: dict[str, Any], below: str = "") -> None:
-    if problems := _argument_problems(package, name, given):
-        raise _refuse(*problems.values(), below=tuple(f"{below}.{argument}" for argument in problems))
+def _named_problems(package: str, kind: str, allowed: list[str], block: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with a block `{name: Class, argument: value, ...}`, by key."""
+    name, given = block.get("name"), {key: block[key] for key in block if key != "name"}
+    if name in allowed:
+        return _argument_problems(package, name, given)
+    hints = {key: suggestion(key, ["name", "learning_rate"], listed=False) for key in given if key != "learning_rate"}
+    unknown = {str(key): f"unknown key{hint}" for key, hint in hints.items() if hint}
+    wrong = f"{shorten(name)} is no {kind}{suggestion(name, allowed)}" if "name" in block else "missing; add this key"
+    return {"name": wrong} | unknown
 
 
 def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[str, str]:
@@ -55,13 +49,29 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     problems = {}
     for argument, value in given.items():
         if argument not in defaults:
-            problems[argument] = f"unknown argument of {name}{_suggestion(argument, sorted(defaults))}"
+            problems[str(argument)] = f"unknown argument of {name}{suggestion(argument, sorted(defaults))}"
+        elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
+            problems[argument] = f"is {shorten(value)}, which is refused: {why}"
+        elif name in keras_names.WRAPPERS and argument in keras_names.INNER and value is not None:
+            problems |= {_path(argument, below): text for below, text in _layer_problems(value).items()}
         elif problem := _value_problem(argument, value, defaults[argument]):
-            problems[argument] = f"is {_shorten(value)}; {problem}"
+            problems[argument] = f"is {shorten(value)}; {problem}"
+    if defaults.get("value_range") == KERAS_RANGE and "value_range" not in given:
+        text = "missing; Keras takes the values to be 0 to 255 unless told, and here they are 0 to 1: add [0, 1]"
+        problems["value_range"] = text
     missing = [
         argument for argument in defaults if defaults[argument] is keras_names.REQUIRED and argument not in given
     ]
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
+
+
+def _why_refused(layer: str, argument: str) -> str | None:
+    refused = keras_names.REFUSED_ARGUMENTS
+    return refused.get(argument) or refused.get(f"{layer}.{argument}")
+
+
+def _path(*keys: str) -> str:
+    return ".".join(filter(None, keys))
 
 
 def _value_problem(argument: str, value: Any, default: Any) -> str | None:
@@ -74,15 +84,17 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
         return _object_problem(kind, value)
     if argument in SIZES and not (parts and all(type(part) is int and part >= 1 for part in parts)):
         return "allowed: a whole number of at least 1, or a list of them"
-    if argument in FRACTIONS and not (type(value) in (int, float) and 0 <= value < 1):
+    if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
         return "allowed: a number of at least 0 and below 1"
     if argument == "padding" and isinstance(default, str) and value not in PADDINGS:
-        return "allowed: " + ", ".join(PADDINGS) + _suggestion(value, PADDINGS, listed=False)
+        return "allowed: " + ", ".join(PADDINGS) + suggestion(value, PADDINGS, listed=False)
+    if argument == "value_range" and default == KERAS_RANGE and value != [0, 1]:
+        return "allowed: [0, 1], what the images hold"
     if isinstance(default, bool) and not isinstance(value, bool):
         return "allowed: true, false"
     if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):
         return "allowed: a number, or a list of them"
-    if isinstance(default, str) and not isinstance(value, str | None):
+    if isinstance(default, str) and not (isinstance(value, str | None) or (default == "auto" and type(value) is bool)):
         return "allowed: a text"
     return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
 
@@ -95,7 +107,7 @@ def _object_problem(package: str, value: Any) -> str | None:
     if not isinstance(name, str) or not isinstance(config, dict):
         return "allowed: a name" + ("" if package == "activations" else ", or {class_name: Name, config: {...}}")
     if name not in keras_names.names(package):
-        return f"not known to Keras{_suggestion(name, [each for each in keras_names.names(package) if each.islower()])}"
+        return f"not known to Keras{suggestion(name, [each for each in keras_names.names(package) if each.islower()])}"
     problems = {} if package == "activations" else _argument_problems(package, name, config)
     return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)
 
@@ -103,19 +115,36 @@ def _object_problem(package: str, value: Any) -> str | None:
 def _is_plain(value: Any) -> bool:
     if isinstance(value, list):
         return all(map(_is_plain, value))
-    return value is None or type(value) in (str, bool, int) or (type(value) is float and math.isfinite(value))
+    return value is None or type(value) in (str, bool) or _is_number(value)
 
 
-def _suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:
-    close = difflib.get_close_matches(str(name), allowed, n=1)
-    lower = {candidate.lower(): candidate for candidate in allowed}
-    best = close[0] if close else lower.get(str(name).lower())
-    hint = f"; did you mean {best!r}?" if best else ""
-    return (f"; allowed: {', '.join(allowed)}" if listed and len(allowed) <= 40 else "") + hint
+def _is_number(value: Any) -> bool:
+    """Whether it is a number that a float can hold."""
+    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+
+
+def _layer_problems(entry: Any) -> dict[str, str]:
+    """What is wrong with an entry of a `layers` list, or of a layer around it, by the rest of its key path."""
+    entry = {entry: None} if isinstance(entry, str) else entry
+    if not isinstance(entry, dict) or len(entry) != 1:
+        return {"": f"{shorten(entry)} is no layer; write `Name` or `Name: {{argument: value}}`"}
+    (name, arguments), *_ = entry.items()
+    if reason := keras_names.REFUSED_LAYERS.get(name):
+        return {"": f"the layer {name} is refused: {reason}"}
+    if name not in keras_names.layers():
+        near = suggestion(name, keras_names.layers())
+        return {"": f"{name!r} is no Keras layer (see https://keras.io/api/layers){near}"}
+    if not isinstance(arguments, dict | None):
+        return {name: f"{shorten(arguments)} are no arguments; write `{name}: {{argument: value}}`"}
+    problems = _argument_problems("layers", name, arguments or {})
+    return {_path(name, argument): text for argument, text in problems.items()}
 
 
 class Layer(Strict):
-    """One entry of a `layers` list: a Keras layer name alone, or `{Name: {argument: value}}`."""
+    """One entry of a `layers` list: a Keras layer name alone, or `{Name: {argument: value}}`.
+
+    The arguments are those of the file: an inner layer (see `keras_names.INNER`) is such an entry, too.
+    """
 
     name: str
     arguments: dict[str, Any]
@@ -123,19 +152,50 @@ class Layer(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, entry: Any) -> dict[str, Any]:
-        if isinstance(entry, str):
-            entry = {entry: {}}
-        if not isinstance(entry, dict) or len(entry) != 1:
-            raise _refuse(f"{entry!r} is no layer; write `Name` or `Name: {{argument: value}}`")
-        (name, arguments), *_ = entry.items()
-        if reason := keras_names.REFUSED_LAYERS.get(name):
-            raise _refuse(f"the layer {name} is refused: {reason}")
-        _check_name(name, "Keras layer (see https://keras.io/api/layers)", keras_names.layers())
-        arguments = {} if arguments is None else arguments
-        if not isinstance(arguments, dict):
-            raise _refuse(f"{arguments!r} are no arguments; write `{name}: {{argument: value}}`", below=(f".{name}",))
-        _check_arguments("layers", name, arguments, below=f".{name}")
-        return {"name": name, "arguments": arguments}
+        if problems := _layer_problems(entry):
+            raise refuse(problems)
+        (name, arguments), *_ = ({entry: None} if isinstance(entry, str) else entry).items()
+        return {"name": name, "arguments": arguments or {}}
+
+
+class Schedule(Strict):
+    """A learning rate that changes with the steps: one of `keras.optimizers.schedules` by name, and its arguments."""
+
+    model_config = ConfigDict(extra="allow")
+
+    name: str
+    unit: Literal["steps", "epochs"] = "steps"  # of the arguments in STEPS
+
+    def arguments(self, steps_per_epoch: int | None) -> dict[str, Any]:
+        """The arguments as Keras takes them, in steps; `steps_per_epoch` is needed where the unit is epochs."""
+        converters = dict.fromkeys(RATES, float)  # Keras takes the type of a rate such as 0 for that of the weights
+        if self.unit == "epochs":
+            converters |= dict.fromkeys(STEPS, lambda epochs: round(epochs * steps_per_epoch))
+
+        def converted(key: str, value: Any) -> Any:
+            if isinstance(value, list):
+                return [converted(key, each) for each in value]
+            return converters[key](value) if key in converters else value
+
+        return {key: converted(key, value) for key, value in self.model_extra.items()}
+
+
+def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
+    """What is wrong with a schedule, by key."""
+    unit, given = block.get("unit", "steps"), {key: block[key] for key in block if key != "unit"}
+    problems = _named_problems("optimizers.schedules", "Keras schedule", keras_names.schedules(), given)
+    if unit not in ("steps", "epochs"):
+        problems["unit"] = f"is {shorten(unit)}; allowed: steps, epochs"
+    for key in given.keys() & (STEPS | RATES) - problems.keys():
+        several, whole = key in ("boundaries", "values"), key in STEPS and unit == "steps"
+        parts = given[key] if several else [given[key]]
+        fits = isinstance(parts, list) and all(_is_number(part) and part >= 0 for part in parts)
+        if not fits or (whole and not all(type(part) is int for part in parts)):
+            kind = f"a {'whole ' * whole}number{f' of {unit}' * (key in STEPS)} of at least 0"
+            problems[key] = f"is {shorten(given[key])}; allowed: {'a list, each entry ' * several}{kind}"
+        elif key == "boundaries" and parts != sorted(set(parts)):
+            problems[key] = f"is {shorten(parts)}; allowed: a list that grows"
+    return problems
 
 
 class Optimizer(Strict):
@@ -144,22 +204,60 @@ class Optimizer(Strict):
     model_config = ConfigDict(extra="allow")
 
     name: str
-    learning_rate: Annotated[float, Field(gt=0, allow_inf_nan=False)]
+    learning_rate: float | Schedule
 
-    @model_validator(mode="after")
-    def _known_to_keras(self) -> "Optimizer":
-        _check_name(self.name, "Keras optimizer", keras_names.optimizers())
-        _check_arguments("optimizers", self.name, {"learning_rate": self.learning_rate} | self.model_extra)
-        return self
+    @model_validator(mode="before")
+    @classmethod
+    def _known_to_keras(cls, block: Any) -> Any:
+        if not isinstance(block, dict):
+            return block
+        rate = block.get("learning_rate")
+        others = {key: value for key, value in block.items() if key != "learning_rate"}
+        problems = _named_problems("optimizers", "Keras optimizer", keras_names.optimizers(), others)
+        if "learning_rate" not in block:
+            problems["learning_rate"] = "missing; add this key"
+        elif isinstance(rate, dict):
+            problems |= {_path("learning_rate", key): text for key, text in _schedule_problems(rate).items()}
+        elif not (_is_number(rate) and rate > 0):
+            problems["learning_rate"] = f"is {shorten(rate)}; allowed: a number above 0, or a schedule {{name: ...}}"
+        if problems:
+            raise refuse(problems)
+        return block
 
 
-class EarlyStopping(Strict):
-    """Arguments of `keras.callbacks.EarlyStopping`."""
+class Monitor(Strict):
+    """What is watched after each epoch, and for how long it may fail to improve by `min_delta`."""
 
     monitor: Literal["loss", "accuracy", "val_loss", "val_accuracy"] = "val_loss"
     patience: Annotated[int, Field(ge=0)] = 0
     min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+    @property
+    def mode(self) -> str:
+        """`min` or `max`: which way is better."""
+        return "min" if self.monitor.endswith("loss") else "max"
+
+
+class EarlyStopping(Monitor):
+    """Arguments of `keras.callbacks.EarlyStopping`."""
+
     restore_best_weights: bool = False
+    start_from_epoch: Annotated[int, Field(ge=0)] = 0
+    baseline: Annotated[float, Field(allow_inf_nan=False)] | None = None
+
+
+class ReduceLROnPlateau(Monitor):
+    """Arguments of `keras.callbacks.ReduceLROnPlateau`."""
+
+    factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
+    patience: Annotated[int, Field(ge=0)] = 10
+    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    cooldown: Annotated[int, Field(ge=0)] = 0
+    min_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+
+
+Digit = Annotated[int, Field(ge=0, le=9)]
+Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
 class Model(Strict):
@@ -170,13 +268,23 @@ class Model(Strict):
     batch_size: Annotated[int, Field(ge=1, le=60_000)] = 32
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    class_weight: dict[Digit, Weight] = Field({})  # of each digit's examples in the training loss; others count 1
     early_stopping: EarlyStopping | None = None
+    reduce_lr_on_plateau: ReduceLROnPlateau | None = None
 
-    @field_validator("early_stopping")
+    @field_validator("early_stopping", "reduce_lr_on_plateau")
     @classmethod
-    def _needs_validation(cls, value: EarlyStopping | None, info: ValidationInfo) -> EarlyStopping | None:
+    def _needs_validation(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:
         if value and value.monitor.startswith("val_") and info.data.get("validation_split") == 0:
-            raise _refuse(f"{value.monitor} needs a validation_split above 0")
+            raise refuse(f"{value.monitor} needs a validation_split above 0")
+        return value
+
+    @field_validator("reduce_lr_on_plateau")
+    @classmethod
+    def _sets_the_learning_rate_alone(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:
+        if value and "optimizer" in info.data and isinstance(info.data["optimizer"].learning_rate, Schedule):
+            raise refuse("the optimizer's learning_rate follows a schedule already; keep one of the two")
         return value
 
 
@@ -197,7 +305,19 @@ class Replicates(Strict):
     seeds: Annotated[int, Field(ge=2, le=1000)] = 5
 
 
-VersionName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$", max_length=100)]
+RESNET50 = ("resnet50", "resnet50_predictions")  # metrics/<name>.json is a file of the pre-trained network's
+
+
+def _version_name(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
+        allowed = "1 to 100 letters, digits, '_' and '-', starting with a letter or digit"
+        raise refuse(f"not a version name; allowed: {allowed}")
+    if name.lower() in RESNET50:
+        raise refuse(f"the name is taken: metrics/{name.lower()}.json is of the pre-trained network; choose another")
+    return name
+
+
+VersionName = Annotated[str, AfterValidator(_version_name)]
 
 
 class ComputeSettings(Strict):
@@ -225,9 +345,15 @@ class Params(ComputeSettings):
 
     @field_validator("models")
     @classmethod
-    def _no_clash(cls, models: dict[str, Model]) -> dict[str, Model]:
-        if "resnet50" in models:
-            raise _refuse("the version name resnet50 is taken by the pre-trained network; choose another")
+    def _differ_by_more_than_case(cls, models: dict[str, Model]) -> dict[str, Model]:
+        first = {}
+        problems = {
+            version: f"some file systems take it for {other!r}, another version; choose another name"
+            for version in models
+            if (other := first.setdefault(version.lower(), version)) != version
+        }
+        if problems:
+            raise refuse(problems)
         return models
 
     @field_validator("models")
@@ -235,12 +361,12 @@ class Params(ComputeSettings):
     def _batches_can_be_shared(cls, models: dict[str, Model], info: ValidationInfo) -> dict[str, Model]:
         devices = info.data.get("data_parallel", 1)
         problems = {
-            f".{version}.batch_size": f"is {model.batch_size}; allowed: a multiple of data_parallel, which is {devices}"
+            f"{version}.batch_size": f"is {model.batch_size}; allowed: a multiple of data_parallel, which is {devices}"
             for version, model in models.items()
             if model.batch_size % devices
         }
         if problems:
-            raise _refuse(*problems.values(), below=tuple(problems))
+            raise refuse(problems)
         return models
 
     @field_validator("inference")
@@ -248,7 +374,7 @@ class Params(ComputeSettings):
     def _openvino_has_the_device(cls, inference: Inference, info: ValidationInfo) -> Inference:
         if inference.backend == "openvino" and info.data.get("device") == "gpu":
             problem = "is 'openvino', which computes on the CPU; with device: gpu allowed: keras"
-            raise _refuse(problem, below=(".backend",))
+            raise refuse({"backend": problem})
         return inference
 
 
@@ -264,56 +390,7 @@ def load_params(path: Path | str) -> Params:
         data = load_yaml(path, MAX_PARAMS_BYTES)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's root or name it with --params") from None
-    try:
-        return Params.model_validate(data)
-    except ValidationError as error:
-        lines = [line for problem in error.errors(include_url=False) for line in _explain(problem)]
-        raise UserError(f"{path}: {len(lines)} problem(s)\n" + "\n".join(f"  {line}" for line in lines)) from None
-
-
-def _explain(problem: dict[str, Any]) -> list[str]:
-    """One line for each thing that is wrong in one of pydantic's problems."""
-    location = [part for part in problem["loc"] if part != "[key]"]
-    key = _key_path(location) or "the file"
-    kind = problem["type"]
-    if kind == "params":
-        return [f"{key}{below}: {text}" for below, text in problem["ctx"]["problems"]]
-    if kind == "extra_forbidden":
-        return [f"{key}: unknown key{_suggestion(location[-1], sorted(_block_at(location[:-1]).model_fields))}"]
-    if kind == "missing":
-        return [f"{key}: missing; add this key"]
-    if kind == "string_pattern_mismatch":
-        return [f"{key}: not a version name; allowed: letters, digits, '_' and '-', starting with a letter or digit"]
-    if kind in ("model_type", "dict_type"):
-        return [f"{key}: is {_shorten(problem['input'])}; a block of `key: value` lines is needed"]
-    if kind == "too_short":
-        return [f"{key}: is {_shorten(problem['input'])}; at least one entry is needed"]
-    return [f"{key}: is {_shorten(problem['input'])}; {problem['msg'][0].lower()}{problem['msg'][1:]}"]
-
-
-def _key_path(location: list[str | int]) -> str:
-    return "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in location).lstrip(".")
-
-
-def _block_at(location: list[str | int]) -> type[BaseModel]:
-    """The schema class of the block at this key path."""
-    blocks = {
-        "inference": Inference,
-        "replicates": Replicates,
-        "models": Model,
-        "early_stopping": EarlyStopping,
-        "optimizer": Optimizer,
-    }
-    without_version = location[:1] + location[2:]  # which may be the name of a block
-    return next((blocks[part] for part in reversed(without_version) if part in blocks), Params)
-
-
-def _shorten(value: Any) -> str:
-    try:
-        text = repr(value)
-    except ValueError:  # Python refuses to print a number of more than 4300 digits
-        return "a number far too long"
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return schema.validate(path, data, Params)
 
 
 if __name__ == "__main__":

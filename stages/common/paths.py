@@ -14,6 +14,7 @@ MODELS = Path("models")
 
 METRICS = Path("metrics")
 HISTORY = METRICS / "history"
+FINGERPRINTS = METRICS / "fingerprints"
 PREDICTIONS = METRICS / "predictions"
 CLASSES = METRICS / "classes"
 CARDS = METRICS / "cards"
@@ -41,6 +42,11 @@ def metrics(version: str) -> Path:
 def history(version: str) -> Path:
     """The learning curve."""
     return HISTORY / f"{version}.csv"
+
+
+def fingerprints(version: str) -> Path:
+    """Hashes of the weights after each epoch."""
+    return FINGERPRINTS / f"{version}.csv"
 
 
 def predictions(version: str) -> Path:

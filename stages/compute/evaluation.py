@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import keras
 import numpy as np
 
-from stages.compute import backend
+from stages.compute import backend, losses
 
 BATCH = 200  # images at a time; with 500, too many for the cache, 1.3 times as long
 
@@ -30,13 +30,15 @@ class Mean:
         return {"loss": self.loss / self.count, "accuracy": self.correct / self.count}
 
 
-def compile_evaluate(network: keras.Sequential) -> Callable[[np.ndarray, np.ndarray], tuple]:
+def compile_evaluate(
+    network: keras.Sequential, loss_of_examples: Callable = losses.of_examples
+) -> Callable[[np.ndarray, np.ndarray], tuple]:
     """Compile `evaluate(images, labels)`: mean loss and accuracy as a dict, and probabilities float32 (n, classes).
 
     Images are float32 (n, ...), labels whole numbers (n,). The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
-    run = backend.compile_batch(network)
+    run = backend.compile_batch(network, loss_of_examples)
 
     def evaluate(images: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         mean, parts = Mean(), []

@@ -67,7 +67,12 @@ def _values(variables: list[keras.Variable]) -> list[jax.Array]:
     return [variable.value for variable in variables]
 
 
-def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
+def compile_steps(
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    loss_of_examples: Callable = losses.of_examples,
+) -> Callable:
     """See `tensorflow_backend.compile_steps`."""
     optimizer.build(network.trainable_variables)
 
@@ -75,12 +80,13 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
         probabilities, fixed, added = network.stateless_call(
             trainable, fixed, images, return_losses=True, training=True
         )
-        each, correct = losses.of_examples(labels, probabilities)
-        return jnp.mean(each) + losses.of_layers(added), (fixed, correct)
+        each, correct = loss_of_examples(labels, probabilities)
+        loss = jnp.mean(each) + losses.of_layers(added)
+        return optimizer.scale_loss(loss), (loss, fixed, correct)
 
     def step(state, images, labels):
         trainable, fixed, memory = state
-        (loss, (fixed, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
+        (_, (loss, fixed, correct)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
             trainable, fixed, images, labels
         )
         trainable, memory = optimizer.stateless_apply(memory, gradients, trainable)
@@ -109,7 +115,7 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
     return run_steps
 
 
-def compile_batch(network: keras.Model) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
     """See `tensorflow_backend.compile_batch`."""
 
     @jax.jit
@@ -117,7 +123,7 @@ def compile_batch(network: keras.Model) -> Callable:
         probabilities, _, added = network.stateless_call(
             trainable, fixed, _shared(images), return_losses=True, training=False
         )
-        each, correct = losses.of_examples(labels, probabilities)
+        each, correct = loss_of_examples(labels, probabilities)
         return jnp.sum(each) + losses.of_layers(added) * len(labels), correct, probabilities
 
     return lambda images, labels: run(

@@ -1,5 +1,7 @@
-"""Keras on TensorFlow: set up so that the same seed and thread count give the same bits on every promised machine, and
-compiled with XLA.
+"""Keras on TensorFlow: set up so that the same seed and thread count give the same bits on every promised machine.
+
+Networks are computed as plain TensorFlow graphs with oneDNN's operations, the same way for each. XLA is not used: it is
+slower for most convolutions, and has not all operations.
 
 `environment.py` has the settings that must be made before TensorFlow is imported; these need the imported library.
 `jax_backend.py` has the same functions for JAX.
@@ -20,19 +22,21 @@ from stages.common.cli import UserError
 from stages.common.params import ComputeSettings
 from stages.compute import losses
 
-# Static variables of functions in TensorFlow's library that are filled from the processor on first use, and decide how
-# a matrix product is cut into blocks and with them the order of its sums: mangled name without its `_Z`, value.
+# Sizes of the caches of level 1, 2 and 3 that one thread may use, in bytes. Eigen and oneDNN cut their work into blocks
+# of these sizes, which decides the order of sums; both would read them from the processor.
+CACHES = (32 * 1024, 1024 * 1024, 8 * 1024 * 1024)
+# Where TensorFlow's library keeps them: mangled name without its `_Z`, then offset in bytes and value.
 STATICS = {
-    # Eigen's sizes of the caches of level 1, 2 and 3, in bytes
-    "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes": struct.pack(
-        "<3q", 32 * 1024, 1024 * 1024, 8 * 1024 * 1024
-    ),
-    # oneDNN's size of the cache of level 2: it cuts a product for as many cores as it takes caches to hold it, here one
-    # (Eigen has cut it for the threads before), and a product with a vector for this many cores
-    "ZN4dnnl4impl3cpu3x64L19adjust_thread_countIfEEvlllPiE19l2_cache_per_thread": struct.pack("<I", 2**31 - 1),
-    "ZN4dnnl4impl3cpu3x64L14thread_checkerIfEEiilliE19l2_cache_per_thread": struct.pack("<I", 2**31 - 1),
-    "ZN4dnnl4impl3cpu3x64L14thread_checkerIfEEiilliE18n_cores_per_socket": struct.pack("<I", 1),
+    "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes": (0, struct.pack("<3q", *CACHES)),
+    "N10tensorflowL11cache_sizesE": (0, struct.pack("<3q", *CACHES)),  # of convolutions without oneDNN
+    # oneDNN's `Xbyak::util::Cpu`: a core with one thread, ten sizes, ten numbers of cores that share the cache, levels
+    "ZN4dnnl4impl3cpu3x643cpuEvE4cpu_": (20, struct.pack("<2I10I10II", 1, 1, *CACHES, *[0] * 7, *[1] * 3, *[0] * 7, 3)),
 }
+FILLS_ONEDNN = "N4dnnl4impl3cpu8platform13get_num_coresEv"  # a function that makes oneDNN look at the processor
+
+
+# What Grappler rewrites, and does not here: `arithmetic_optimization` turns x / sqrt(y) into the processor's estimate
+REWRITING = ("arithmetic_optimization", "remapping", "constant_folding")
 
 
 def set_up(settings: ComputeSettings, devices: int) -> str:
@@ -45,7 +49,7 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
         raise UserError(f"data_parallel: {devices} needs Keras on JAX: set KERAS_BACKEND=jax, or data_parallel: 1")
     try:
         tf.config.threading.set_intra_op_parallelism_threads(threads)
-        tf.config.threading.set_inter_op_parallelism_threads(1)
+        tf.config.threading.set_inter_op_parallelism_threads(2)
     except RuntimeError as error:
         raise UserError(f"threads: {threads} cannot be set: {error}") from None
     if settings.device == "cpu":
@@ -53,8 +57,9 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
     elif settings.device == "gpu" and not finds_gpu():
         raise UserError("device: gpu, but TensorFlow finds the CPU alone: `make setup EXTRAS=gpu`, or device: auto")
     tf.config.experimental.enable_op_determinism()
+    tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITING, False))
     _pin_statics()
-    _use_portable_rsqrt()
+    _use_portable_operations()
     return f"TensorFlow {tf.__version__} on the {'GPU' if finds_gpu() else 'CPU'}"
 
 
@@ -68,13 +73,18 @@ def _pin_statics() -> None:
     library = Path(tf.__file__).resolve().with_name("libtensorflow_cc.so.2")
     try:
         loaded_at = _load_address(library)
-        addresses = _addresses(library, [f"_{kind}{name}" for name in STATICS for kind in ("Z", "ZGV")])
+        found = _addresses(library, [f"_{kind}{name}" for name in (*STATICS, FILLS_ONEDNN) for kind in ("Z", "ZGV")])
+        if missing := next((name for name in (*STATICS, FILLS_ONEDNN) if not found[f"_Z{name}"]), None):
+            raise LookupError(f"no variable _Z{missing}")
     except (OSError, LookupError) as error:
         cli.warn(f"{library.name}: {error}: results may differ in the last bits from those of other processors")
         return
-    for name, value in STATICS.items():
-        ctypes.memmove(loaded_at + addresses[f"_Z{name}"], value, len(value))
-        ctypes.memmove(loaded_at + addresses[f"_ZGV{name}"], b"\1", 1)
+    ctypes.CFUNCTYPE(ctypes.c_uint)(loaded_at + found[f"_Z{FILLS_ONEDNN}"][0])()
+    for name, (offset, value) in STATICS.items():
+        for address in found[f"_Z{name}"]:
+            ctypes.memmove(loaded_at + address + offset, value, len(value))
+        for guard in found[f"_ZGV{name}"]:
+            ctypes.memmove(loaded_at + guard, b"\1", 1)
 
 
 def _load_address(library: Path) -> int:
@@ -86,8 +96,8 @@ def _load_address(library: Path) -> int:
     raise LookupError("not loaded")
 
 
-def _addresses(library: Path, names: list[str]) -> dict[str, int]:
-    """Addresses of `names`, local ones too, from the symbol table of a 64-bit ELF file (layout: `man 5 elf`).
+def _addresses(library: Path, names: list[str]) -> dict[str, list[int]]:
+    """All addresses of each of `names`, local ones too, from the symbol table of a 64-bit ELF file (layout: `man 5 elf`).
 
     The dynamic linker finds exported names alone, and these are not.
     """
@@ -103,28 +113,26 @@ def _addresses(library: Path, names: list[str]) -> dict[str, int]:
         found = {}
         for name in names:
             at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
-            matches = symbols["value"][symbols["name"] == at] if at > 0 else []
-            if len(matches) != 1:
-                raise LookupError(f"no variable {name}")
-            found[name] = int(matches[0])
+            found[name] = symbols["value"][symbols["name"] == at].tolist() if at > 0 else []
     return found
 
 
-@tf.custom_gradient
-def _portable_rsqrt(x: tf.Tensor, name: str | None = None) -> tf.Tensor:
-    """1 / sqrt(x) from operations that IEEE 754 defines to the bit.
+def _use_portable_operations() -> None:
+    """Replace what Eigen computes from the processor's estimates of 1 / x and 1 / sqrt(x), which differ by its maker.
 
-    XLA compiles `rsqrt`, and also 1 / sqrt(x), to the processor's estimate (`rsqrtps`), which AMD and Intel round
-    differently; sqrt(1 / x) it leaves alone. BatchNormalization and its like use it.
+    BatchNormalization uses `rsqrt`, the activation gelu `erfc`; for float64 Eigen uses no estimate.
     """
-    y = tf.sqrt(1.0 / x)
-    return y, lambda upstream: upstream * (-0.5 * y * y * y)
+    from tensorflow.python.ops import math_ops  # the names that TensorFlow's own functions and gradients call
 
-
-def _use_portable_rsqrt() -> None:
-    from tensorflow.python.ops import math_ops  # the name that tf.nn.batch_normalization calls
-
-    tf.math.rsqrt = math_ops.rsqrt = _portable_rsqrt
+    erfc = tf.math.erfc
+    portable = {
+        "rsqrt": lambda x, name=None: 1.0 / tf.sqrt(x),
+        "reciprocal": lambda x, name=None: 1.0 / x,
+        "erfc": lambda x, name=None: tf.cast(erfc(tf.cast(x, tf.float64)), x.dtype),
+    }
+    for name, function in portable.items():
+        setattr(tf.math, name, function)
+        setattr(math_ops, name, function)
 
 
 def constant(array: np.ndarray) -> tf.Tensor:
@@ -132,36 +140,28 @@ def constant(array: np.ndarray) -> tf.Tensor:
     return tf.constant(array)
 
 
-def _compiled(function: Callable) -> Callable:
-    """Compile `function` with XLA, or without it where a layer (RandomRotation, ...) has an operation that XLA lacks."""
-    with_xla, without = (tf.function(function, jit_compile=xla, autograph=False) for xla in (True, False))
-
-    def run(*arguments):
-        nonlocal with_xla
-        try:
-            return with_xla(*arguments)
-        except tf.errors.InvalidArgumentError:  # raised while compiling, before anything is computed
-            with_xla = without
-            return without(*arguments)
-
-    return run
-
-
-def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_size: int) -> Callable:
+def compile_steps(
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    batch_size: int,
+    loss_of_examples: Callable = losses.of_examples,
+) -> Callable:
     """Compile `run_steps(images, labels, order, start, stop)`: train on batches start..stop-1 of `order`.
 
-    It returns the sums over these examples of the loss and of the correct answers.
+    It returns the sums over these examples of the loss and of the correct answers. `loss_of_examples` is
+    `losses.of_examples`, or that with other arguments.
     """
     optimizer.build(network.trainable_variables)
 
     def step(images: tf.Tensor, labels: tf.Tensor) -> tuple[tf.Tensor, tf.Tensor]:
         with tf.GradientTape() as tape:
-            each, correct = losses.of_examples(labels, network(images, training=True))
+            each, correct = loss_of_examples(labels, network(images, training=True))
             loss = tf.reduce_mean(each) + losses.of_layers(network.losses)
-        optimizer.apply(tape.gradient(loss, network.trainable_variables), network.trainable_variables)
+            scaled = optimizer.scale_loss(loss)  # `loss_scale_factor`, by which `apply` divides the gradients
+        optimizer.apply(tape.gradient(scaled, network.trainable_variables), network.trainable_variables)
         return loss * labels.shape[0], correct
 
-    @_compiled
+    @tf.function(autograph=False)
     def run(images, labels, order, start, stop, batch_size):
         def body(number, loss, correct):
             chosen = tf.ensure_shape(tf.slice(order, [number * batch_size], [batch_size]), [batch_size])
@@ -177,16 +177,16 @@ def compile_steps(network: keras.Sequential, optimizer: keras.Optimizer, batch_s
     return run_steps
 
 
-def compile_batch(network: keras.Model) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
     """Compile `run(images, labels)`: a batch's sums of the loss and of the correct answers, and its probabilities.
 
     The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
-    @_compiled
+    @tf.function(autograph=False)
     def run(images, labels):
         probabilities = network(images, training=False)
-        each, correct = losses.of_examples(labels, probabilities)
+        each, correct = loss_of_examples(labels, probabilities)
         return tf.reduce_sum(each) + losses.of_layers(network.losses) * labels.shape[0], correct, probabilities
 
     return run
@@ -195,7 +195,7 @@ def compile_batch(network: keras.Model) -> Callable:
 def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
     """Compile `network(prepare(pictures))` for float32 pictures of this shape."""
 
-    @tf.function(jit_compile=True, autograph=False, input_signature=[tf.TensorSpec(shape)])
+    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape)])
     def run(pictures):
         return network(prepare(pictures), training=False)
 

@@ -10,10 +10,11 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from stages.assets import Asset, load_assets
 from stages.common import cli, files, paths
 from stages.common.params import load_params
 from stages.download.convert import CONVERTERS
-from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
+from stages.download.fetch import Fetcher, named_mirrors
 
 
 def download(

@@ -14,8 +14,8 @@ SAME = 3
 def convert_to_srgb(image: Image.Image, profile: bytes) -> None:
     """Convert the pixels of an image of mode RGB in place, by its ICC profile and the perceptual intent.
 
-    Nothing is changed, to the bit, where the profile is sRGB under any name, or is for grey or CMYK.
-    Raises ImageCms.PyCMSError for a damaged profile.
+    Nothing is changed, to the bit, where the profile is sRGB under any name.
+    Raises ImageCms.PyCMSError for a damaged profile and one that is not for RGB.
     """
     transform = _transform(profile)
     if transform:
@@ -25,10 +25,7 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> None:
 @lru_cache(maxsize=16)  # a camera writes the same profile into all its images; comparing takes 3 ms
 def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
     try:
-        opened = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if opened.profile.xcolor_space != "RGB ":
-            return None
-        transform = ImageCms.buildTransform(opened, SRGB, "RGB", "RGB")
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB, "RGB", "RGB")
     except (OSError, ValueError, TypeError) as error:
         raise ImageCms.PyCMSError(error) from None
     steps = np.linspace(0, 255, 9).astype(np.uint8)

@@ -393,7 +393,7 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         try:
             colours.convert_to_srgb(rgb, image.info["icc_profile"])
         except ImageCms.PyCMSError:
-            notes.append("damaged colour profile, ignored")
+            notes.append("damaged or unfit colour profile, ignored")
     return rgb
 
 

@@ -86,7 +86,7 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     if _pixels(items[primary]) > MAX_PIXELS:
         raise PictureError(TOO_MANY_PIXELS)
     for number in items:
-        if _cost(number, items, costs, set()) > MAX_DECODED:
+        if _cost(number, items, costs) > MAX_DECODED:
             raise PictureError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
@@ -196,13 +196,13 @@ def _read_references(iref: memoryview, items: dict[int, _Item]) -> None:
                 items[target].made_of.append(source)
 
 
-def _cost(number: int, items: dict[int, _Item], costs: dict[int, int], above: set[int]) -> int:
-    """Pixels that a decoder computes for an item, whatever it is made of."""
-    if number in above or number not in items or len(above) > 8:
+def _cost(number: int, items: dict[int, _Item], costs: dict[int, int], depth: int = 0) -> int:
+    """Pixels that a decoder computes for an item, whatever it is made of; an item made of itself is refused, too."""
+    if number not in items or depth > 8:
         raise PictureError(DAMAGED)
     if number not in costs:
         item = items[number]
-        cost = sum(_cost(other, items, costs, above | {number}) for other in item.made_of)
+        cost = sum(_cost(other, items, costs, depth + 1) for other in item.made_of)
         costs[number] = cost if item.kind in DERIVED else cost + _pixels(item) * _frames(item)
     return costs[number]
 

@@ -1,4 +1,4 @@
-"""ResNet50 computed by Keras on its backend, compiled with XLA."""
+"""ResNet50 computed by Keras on its backend."""
 
 from collections.abc import Callable
 from pathlib import Path

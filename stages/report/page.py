@@ -17,11 +17,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from PIL import Image
 
 from stages import mnist, outputs, resnet50, scoring
+from stages.assets import Asset, load_assets
 from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.common.params import Model, Params
-from stages.download.fetch import Asset, load_assets
 from stages.images.decode import picture_name
 from stages.images.shown import Picture, read_pictures
 from stages.report import drawing

@@ -16,15 +16,17 @@ def train(
     digits: mnist.Digits,
     model_path: Path,
     history_path: Path,
+    fingerprints_path: Path,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train `version` on `digits` and write the model and its learning curve.
+    """Train `version` on `digits` and write the model, its learning curve and its fingerprints.
 
     Args:
         digits: the whole training set; the validation part is cut from its end.
         model_path: `.keras` file, which plain `keras.saving.load_model` loads.
         history_path: CSV, one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy; the last two are
             empty without a validation part.
+        fingerprints_path: CSV, one row for each variable after each epoch: epoch, variable, sha256.
         checkpoint: where an interrupted training goes on from; removed at the end.
 
     Raises:
@@ -33,6 +35,7 @@ def train(
     trained, history = loop.train(version, model, digits, seed, checkpoint)
     network.save(trained, model_path)
     outputs.write_history(history_path, history)
+    outputs.write_fingerprints(fingerprints_path, history)
     if checkpoint:
         checkpoint.remove()
 
@@ -50,7 +53,7 @@ def main() -> None:
     parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
     checkpoint = Checkpoint(paths.checkpoint(args.version), key)
-    written = paths.model(args.version), paths.history(args.version)
+    written = paths.model(args.version), paths.history(args.version), paths.fingerprints(args.version)
     train(args.version, model, params.seed, digits, *written, checkpoint)
 
 

@@ -1,11 +1,13 @@
 """The training loop: many steps in one compiled function, over data held in memory.
 
-Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` compiles a loop over a whole range
-of batches with XLA; what one step does is plain Keras.
+Keras' `fit` spends most of an MNIST step on overhead between steps. Here `run_steps` is one graph with a loop over a
+whole range of batches; what one step does is plain Keras.
 """
 
+import hashlib
 import math
 from collections.abc import Callable
+from functools import partial
 
 import keras
 import numpy as np
@@ -14,11 +16,12 @@ from stages import network as networks
 from stages.common import cli
 from stages.common.cli import UserError
 from stages.common.params import Model
-from stages.compute import backend
+from stages.compute import backend, losses
 from stages.compute.evaluation import Mean, compile_evaluate
 from stages.mnist import CLASSES, Digits
 from stages.train.checkpoint import Checkpoint
 
+FINGERPRINT_DIGITS = 16  # of 64: enough to see a difference, and a file in Git stays small
 CALLS_PER_EPOCH = 5  # how often the progress bar moves; the weights do not depend on it, and 20 cost the MLP 15%
 
 
@@ -33,20 +36,16 @@ def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
 def train(
     version: str, model: Model, digits: Digits, seed: int, checkpoint: Checkpoint | None = None
 ) -> tuple[keras.Sequential, list[dict]]:
-    """Train `version` from fresh weights; return it, made of plain Keras layers, and its history (see `fit`).
-
-    It is trained with the layers' faster twins. Everything random comes from `seed`.
-    """
+    """Train `version` from fresh weights; return it and its history (see `fit`). Everything random comes from `seed`."""
     distribution = keras.distribution.distribution()
     keras.backend.clear_session()  # which forgets it
     keras.distribution.set_distribution(distribution)
     keras.utils.set_random_seed(seed)
     shape = digits.images.shape[1:]
-    fast = networks.build(version, model, shape, CLASSES, fast=True)
-    history = fit(fast, networks.optimizer(version, model), digits, model, seed, checkpoint)
-    plain = networks.build(version, model, shape, CLASSES)
-    plain.set_weights(fast.get_weights())
-    return plain, history
+    steps = math.ceil(len(split(digits, model.validation_split)[0].labels) / model.batch_size)
+    network = networks.build(version, model, shape, CLASSES)
+    history = fit(network, networks.optimizer(version, model, steps), digits, model, seed, checkpoint)
+    return network, history
 
 
 def fit(
@@ -56,33 +55,43 @@ def fit(
     model: Model,
     seed: int,
     checkpoint: Checkpoint | None = None,
+    on_epoch_end: Callable[[dict], None] = lambda row: None,
 ) -> list[dict]:
     """Train `network` in place.
 
     Args:
         digits: the training set, from whose end the validation part is cut.
-        model: batch size, epochs, validation split and early stopping.
+        model: batch size, epochs, validation split, what the loss is, and what is watched after each epoch.
         seed: decides, with the epoch's number, the order of the examples.
         checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
             ends with the same bits.
+        on_epoch_end: called with the row of each epoch.
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
-        part). Training figures are means over the epoch while the weights change, as Keras reports them.
+        part), fingerprint (see `fingerprint`). Training figures are means over the epoch while the weights change, as
+        Keras reports them.
 
     Raises:
-        UserError: when a loss is not finite.
+        UserError: when a loss is not finite, or when Keras has no way to train a layer.
     """
     train, validation = split(digits, model.validation_split)
-    run_steps = backend.compile_steps(network, optimizer, model.batch_size)
-    evaluate = compile_evaluate(network)
-    stopping = _stopping(network, model)
+    loss = partial(losses.of_examples, smoothing=model.label_smoothing)
+    weighted = partial(loss, weights=[model.class_weight.get(digit, 1.0) for digit in range(CLASSES)])
+    run_steps = backend.compile_steps(network, optimizer, model.batch_size, weighted if model.class_weight else loss)
+    evaluate = compile_evaluate(network, loss)
+    callbacks = _callbacks(network, optimizer, model)
     data = backend.constant(train.images), backend.constant(train.labels.astype(np.int32))
-    history = _resume(checkpoint, network, optimizer, stopping) if checkpoint else []
+    history = _resume(checkpoint, network, optimizer, callbacks.callbacks) if checkpoint else []
     while len(history) < model.epochs and not network.stop_training:
         epoch = len(history)
         order = np.random.default_rng([seed, epoch]).permutation(len(train.labels)).astype(np.int32)
-        figures = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
+        try:
+            figures = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
+        except Exception as error:  # whatever Keras and its backend raise while they compile the step
+            if isinstance(error, OSError) or cli.out_of_memory(error):
+                raise
+            raise UserError(networks.cannot_train(network, error)) from None
         if len(validation.labels):
             figures |= {
                 f"val_{name}": value for name, value in evaluate(validation.images, validation.labels)[0].items()
@@ -93,50 +102,62 @@ def fit(
                 f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
                 "lower the optimizer's learning_rate"
             )
-        history.append({"epoch": epoch + 1} | figures)
+        history.append({"epoch": epoch + 1} | figures | {"fingerprint": fingerprint(network, optimizer)})
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
-        stopping.on_epoch_end(epoch, figures)
+        callbacks.on_epoch_end(epoch, figures)
+        on_epoch_end(history[-1])
         if checkpoint:
-            _save(checkpoint, network, optimizer, stopping, history)
+            _save(checkpoint, network, optimizer, callbacks.callbacks, history)
     optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`
-    stopping.on_train_end()
+    callbacks.on_train_end()
     return history
 
 
-def _stopping(network: keras.Sequential, model: Model) -> keras.callbacks.Callback:
-    """Keras' own early stopping, or a callback that never stops."""
-    block = model.early_stopping
-    if block:
-        mode = "min" if block.monitor.endswith("loss") else "max"
-        stopping = keras.callbacks.EarlyStopping(**block.model_dump(), mode=mode)
-    else:
-        stopping = keras.callbacks.Callback()
-    stopping.set_model(network)
-    stopping.on_train_begin()
-    network.stop_training = False
-    return stopping
+def fingerprint(network: keras.Sequential, optimizer: keras.Optimizer) -> list[list[str]]:
+    """[path, first digits of the SHA-256 of its bytes] of each variable of both, in Keras' order."""
+    digests = [
+        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()]
+        for variable in (*network.variables, *optimizer.variables)
+    ]
+    return [[path, digest[:FINGERPRINT_DIGITS]] for path, digest in digests]
 
 
-# What an epoch changes: the variables (those of a network hold the state of its random layers too), the history, and
-# what early stopping remembers, beside the best weights.
-REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch")
+def _callbacks(network: keras.Sequential, optimizer: keras.Optimizer, model: Model) -> keras.callbacks.CallbackList:
+    """Keras' own callbacks that a `models.<version>` block asks for, at the start of a training."""
+    blocks = {"EarlyStopping": model.early_stopping, "ReduceLROnPlateau": model.reduce_lr_on_plateau}
+    callbacks = [
+        getattr(keras.callbacks, name)(**block.model_dump(), mode=block.mode) for name, block in blocks.items() if block
+    ]
+    network.stop_training, network.optimizer = False, optimizer
+    made = keras.callbacks.CallbackList(callbacks, model=network)
+    made.on_train_begin()
+    return made
+
+
+# What an epoch changes: the variables (those of a network hold the state of its random layers too, those of an optimizer
+# the learning rate), the history, and what the callbacks remember, beside the best weights of early stopping.
+REMEMBERED = ("wait", "best", "best_epoch", "stopped_epoch", "cooldown_counter")
 
 
 def _save(
     checkpoint: Checkpoint,
     network: keras.Sequential,
     optimizer: keras.Optimizer,
-    stopping: keras.callbacks.Callback,
+    callbacks: list[keras.callbacks.Callback],
     history: list[dict],
 ) -> None:
     arrays = [variable.numpy() for variable in (*network.variables, *optimizer.variables)]
-    remembered = {name: value for name, value in vars(stopping).items() if name in REMEMBERED}
-    state = {"history": history, "stopping": remembered, "stop": network.stop_training}
-    checkpoint.save(arrays + (getattr(stopping, "best_weights", None) or []), state)
+    remembered = [{name: vars(each)[name] for name in REMEMBERED if name in vars(each)} for each in callbacks]
+    best = [weight for each in callbacks for weight in getattr(each, "best_weights", None) or []]
+    state = {"history": history, "callbacks": remembered, "stop": network.stop_training}
+    checkpoint.save(arrays + best, state)
 
 
 def _resume(
-    checkpoint: Checkpoint, network: keras.Sequential, optimizer: keras.Optimizer, stopping: keras.callbacks.Callback
+    checkpoint: Checkpoint,
+    network: keras.Sequential,
+    optimizer: keras.Optimizer,
+    callbacks: list[keras.callbacks.Callback],
 ) -> list[dict]:
     """Set everything to what `_save` saved and return the history, which is empty if there is nothing saved."""
     arrays, state = checkpoint.load() or ([], None)
@@ -145,9 +166,11 @@ def _resume(
     variables = (*network.variables, *optimizer.variables)
     for variable, array in zip(variables, arrays, strict=False):
         variable.assign(array.view(variable.numpy().dtype))
+    for callback, remembered in zip(callbacks, state["callbacks"], strict=True):
+        vars(callback).update(remembered)
     if best := arrays[len(variables) :]:
+        stopping = next(each for each in callbacks if isinstance(each, keras.callbacks.EarlyStopping))
         stopping.best_weights = [array.view(now.dtype) for array, now in zip(best, network.get_weights(), strict=True)]
-    vars(stopping).update(state["stopping"])
     network.stop_training = state["stop"]
     cli.log(f"going on after epoch {len(state['history'])}, saved in {checkpoint.path}")
     return state["history"]

@@ -45,7 +45,7 @@ def test_every_layer_of_keras_is_allowed_or_refused(keras):
 
 def test_every_allowed_layer_takes_one_input_and_neither_code_nor_files_nor_layers(keras):
     refused = {"function", "fn", "call_fn", "init_fn", "module", "filepath", "vocabulary", "layer", "layers", "cell"}
-    for name in keras_names.layers():
+    for name in set(keras_names.layers()) - set(keras_names.WRAPPERS):
         cls = getattr(keras.layers, name)
         assert issubclass(cls, keras.Layer)
         assert not issubclass(cls, keras.layers.Wrapper | keras.layers.Lambda | keras.layers.InputLayer)
@@ -53,6 +53,13 @@ def test_every_allowed_layer_takes_one_input_and_neither_code_nor_files_nor_laye
         assert not refused & keras_names.arguments("layers", name).keys(), name
         call = list(inspect.signature(cls.call).parameters.values())[1:]
         assert sum(each.default is each.empty for each in call) == 1, name
+
+
+def test_the_arguments_of_a_layer_around_a_layer_that_are_layers_are_known(keras):
+    for name in keras_names.WRAPPERS:
+        assert issubclass(getattr(keras.layers, name), keras.layers.Layer)
+        assert "layer" in keras_names.arguments("layers", name)
+        assert {each for each in keras_names.arguments("layers", name) if "layer" in each} <= set(keras_names.INNER)
 
 
 def test_every_layer_takes_the_arguments_that_all_share(keras):
@@ -82,6 +89,14 @@ def test_the_optimizers_are_all_that_keras_can_train_a_model_with(keras):
     refused = {"LossScaleOptimizer", "MultiOptimizer", "Optimizer", "OptimizerMap"}
     public = {name for name in dir(keras.optimizers) if isinstance(getattr(keras.optimizers, name), type)}
     assert public - set(keras_names.optimizers()) == refused
+
+
+def test_the_schedules_are_all_that_keras_has(keras):
+    module = keras.optimizers.schedules
+    public = {name for name in dir(module) if isinstance(getattr(module, name), type)}
+    assert public - set(keras_names.schedules()) == {"LearningRateSchedule"}
+    for name in keras_names.schedules():
+        assert "name" in keras_names.arguments("optimizers.schedules", name)
 
 
 @pytest.mark.parametrize("package", ["activations", "initializers", "regularizers", "constraints"])

@@ -77,9 +77,10 @@ def test_the_values_cannot_be_changed_later(load):
         load().seed = 1
 
 
-LAYER = "models.mlp.layers[0]"
-DENSE = "models.mlp.layers[1].Dense"
+LAYER = "models.mlp.layers.0"
+DENSE = "models.mlp.layers.1.Dense"
 OPTIMIZER = "models.mlp.optimizer"
+RATE = f"{OPTIMIZER}.learning_rate"
 
 
 @pytest.mark.parametrize(
@@ -92,7 +93,7 @@ OPTIMIZER = "models.mlp.optimizer"
         ("top_k: 3", "topk: 3", "inference.topk: unknown key; ...; did you mean 'top_k'?"),
         ("patience: 0", "patienc: 0", "models.mlp.early_stopping.patienc: unknown key; ...you mean 'patience'?"),
         ("  mlp:", "  optimizer: {epoch: 1}\n  mlp:", "models.optimizer.epoch: unknown key; ...you mean 'epochs'?"),
-        ("seed: 42", "seed: 42\n5: 5", "[5]: is 5; keys should be strings"),
+        ("seed: 42", "seed: 42\n5: 5", "5: is 5; keys should be strings"),
         # a misspelt layer, optimizer or argument
         ("- Flatten", "- Flaten", f"{LAYER}: 'Flaten' is no Keras layer ...; did you mean 'Flatten'?"),
         ("- Flatten", "- flatten", f"{LAYER}: 'flatten' is no Keras layer ...; did you mean 'Flatten'?"),
@@ -100,10 +101,22 @@ OPTIMIZER = "models.mlp.optimizer"
         ("units: 100", "unit: 100", f"{DENSE}.unit: unknown argument of Dense; ...; did you mean 'units'?"),
         ("units: 100", "[1, 2]: 100", f"{DENSE}.(1, 2): unknown argument of Dense"),
         ("{units: 100, activation: sigmoid}", "", f"{DENSE}.units: missing; Dense needs this argument"),
-        ("name: SGD", "name: SDG", f"{OPTIMIZER}: 'SDG' is no Keras optimizer; allowed: ...; did you mean 'SGD'?"),
-        ("name: SGD", "name: LossScaleOptimizer", f"{OPTIMIZER}: 'LossScaleOptimizer' is no Keras optimizer"),
-        ("name: SGD", "name: MultiOptimizer", f"{OPTIMIZER}: 'MultiOptimizer' is no Keras optimizer"),
-        ("name: SGD", "name: Optimizer", f"{OPTIMIZER}: 'Optimizer' is no Keras optimizer"),
+        ("name: SGD", "name: SDG", f"{OPTIMIZER}.name: 'SDG' is no Keras optimizer; allowed: ...; did you mean 'SGD'?"),
+        (
+            "name: SGD",
+            "name: adam",
+            f"{OPTIMIZER}.name: 'adam' is no Keras optimizer; allowed: ...; did you mean 'Adam'?",
+        ),
+        ("name: SGD", "nmae: SGD", f"{OPTIMIZER}.nmae: unknown key; did you mean 'name'?"),
+        (
+            "learning_rate",
+            "learnig_rate",
+            f"{OPTIMIZER}.learnig_rate: unknown argument ...; did you mean 'learning_rate'?",
+        ),
+        ("learning_rate", "learnig_rate", f"{OPTIMIZER}.learning_rate: missing; add this key"),
+        ("name: SGD", "name: LossScaleOptimizer", f"{OPTIMIZER}.name: 'LossScaleOptimizer' is no Keras optimizer"),
+        ("name: SGD", "name: MultiOptimizer", f"{OPTIMIZER}.name: 'MultiOptimizer' is no Keras optimizer"),
+        ("name: SGD", "name: Optimizer", f"{OPTIMIZER}.name: 'Optimizer' is no Keras optimizer"),
         ("0.1}", "0.1, momentun: 0.9}", f"{OPTIMIZER}.momentun: unknown argument of SGD; ...you mean 'momentum'?"),
         ("0.1}", "0.1, model_config: 1}", f"{OPTIMIZER}.model_config: unknown argument of SGD"),
         ("activation: sigmoid", "activation: sigmoidd", f"{DENSE}.activation: is 'sigmoidd'; ...you mean 'sigmoid'?"),
@@ -113,8 +126,8 @@ OPTIMIZER = "models.mlp.optimizer"
         ("epochs: 10", "epochs: '10'", "models.mlp.epochs: is '10'; input should be a valid integer"),
         ("epochs: 10", "epochs: 10.0", "models.mlp.epochs: is 10.0; input should be a valid integer"),
         ("epochs: 10", "epochs: true", "models.mlp.epochs: is True; input should be a valid integer"),
-        ("0.1}", "'0.1'}", f"{OPTIMIZER}.learning_rate: is '0.1'; input should be a valid number"),
-        ("0.1}", "true}", f"{OPTIMIZER}.learning_rate: is True; input should be a valid number"),
+        ("0.1}", "'0.1'}", f"{OPTIMIZER}.learning_rate: is '0.1'; allowed: a number above 0, or a sch"),
+        ("0.1}", "true}", f"{OPTIMIZER}.learning_rate: is True; allowed: a number above 0"),
         ("{name: SGD, learning_rate: 0.1}", "SGD", f"{OPTIMIZER}: is 'SGD'; a block of `key: value` lines is needed"),
         ("0.1}", "0.1, nesterov: no}", f"{OPTIMIZER}.nesterov: is 'no'; allowed: true, false"),
         ("0.1}", "0.1, nesterov: 1}", f"{OPTIMIZER}.nesterov: is 1; allowed: true, false"),
@@ -130,9 +143,9 @@ OPTIMIZER = "models.mlp.optimizer"
         ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),
         ("split: 0.05", "split: 1.2", "models.mlp.validation_split: is 1.2; input should be less than 1"),
         ("split: 0.05", "split: 0", "models.mlp.early_stopping: val_loss needs a validation_split above 0"),
-        ("0.1}", "-1}", f"{OPTIMIZER}.learning_rate: is -1; input should be greater than 0"),
-        ("0.1}", ".nan}", f"{OPTIMIZER}.learning_rate: is nan; input should be a finite number"),
-        ("0.1}", f"1{'0' * 400}}}", f"{OPTIMIZER}.learning_rate: is 1000...; input should be a ... number"),
+        ("0.1}", "-1}", f"{OPTIMIZER}.learning_rate: is -1; allowed: a number above 0"),
+        ("0.1}", ".nan}", f"{OPTIMIZER}.learning_rate: is nan; allowed: a number above 0"),
+        ("0.1}", f"1{'0' * 400}}}", f"{OPTIMIZER}.learning_rate: is 1000...; allowed: a number"),
         ("0.1}", "0.1, momentum: 1.5}", f"{OPTIMIZER}.momentum: is 1.5; allowed: a number of at least 0 and below 1"),
         ("units: 100", "units: -1", f"{DENSE}.units: is -1; allowed: a whole number of at least 1"),
         ("units: 100", "units: null", f"{DENSE}.units: is None; allowed: a whole number of at least 1"),
@@ -154,9 +167,133 @@ OPTIMIZER = "models.mlp.optimizer"
         ("seed: 42", "seed: -1", "seed: is -1; input should be greater than or equal to 0"),
         ("seed: 42", "seed: 0x" + "f" * 9000, "seed: is a number far too long; input should be less than 4294967296"),
         ("top_k: 3", "top_k: 1001", "inference.top_k: is 1001; input should be less than or equal to 1000"),
-        ("  mlp:", "  ../mlp:", "models.../mlp: not a version name; allowed: letters, digits, '_' and '-'"),
-        ("  mlp:", "  resnet50:", "models: the version name resnet50 is taken"),
-        ("  mlp:", "  7:", "models[7]: is 7; input should be a valid string"),
+        ("  mlp:", "  ../mlp:", "models.../mlp: not a version name; allowed: 1 to 100 letters, digits, '_' and '-'"),
+        ("  mlp:", "  resnet50:", "models.resnet50: the name is taken: metrics/resnet50.json is of the"),
+        ("  mlp:", "  RESNET50_predictions:", "models.RESNET50_predictions: the name is taken: metrics/resnet50_pred"),
+        ("  mlp:", f"  {'a' * 101}:", "not a version name; allowed: 1 to 100 letters"),
+        (MODELS, MODELS + MODELS[8:].replace("mlp", "MLP"), "models.MLP: some file systems take it for 'mlp', another"),
+        ("  mlp:", "  7:", "models.7: is 7; input should be a valid string"),
+        # a schedule of the learning rate
+        ("0.1}", "{name: CosinDecay}}", f"{RATE}.name: 'CosinDecay' is no Keras schedule; ...you mean 'CosineDecay'?"),
+        ("0.1}", "{decay_steps: 5}}", f"{RATE}.name: missing; add this key"),
+        ("0.1}", "{nmae: CosineDecay}}", f"{RATE}.nmae: unknown key; did you mean 'name'?"),
+        ("0.1}", "{name: CosineDecay}}", f"{RATE}.decay_steps: missing; CosineDecay needs this argument"),
+        (
+            "0.1}",
+            "{name: CosineDecay, decay_step: 5}}",
+            f"{RATE}.decay_step: unknown argument of CosineDecay; ..._steps'?",
+        ),
+        ("0.1}", "{name: CosineDecay, unit: epoch}}", f"{RATE}.unit: is 'epoch'; allowed: steps, epochs"),
+        (
+            "0.1}",
+            "{name: CosineDecay, decay_steps: 0.5}}",
+            f"{RATE}.decay_steps: is 0.5; allowed: a whole number of steps",
+        ),
+        (
+            "0.1}",
+            "{name: CosineDecay, decay_steps: -1, unit: epochs}}",
+            f"{RATE}.decay_steps: is -1; allowed: a number of e",
+        ),
+        ("0.1}", "{name: CosineDecay, warmup_steps: [1]}}", f"{RATE}.warmup_steps: is [1]; allowed: a whole number"),
+        (
+            "0.1}",
+            "{name: PiecewiseConstantDecay, values: [a]}}",
+            f"{RATE}.values: is ['a']; allowed: a list, each entry a number",
+        ),
+        (
+            "0.1}",
+            "{name: PiecewiseConstantDecay, boundaries: 5}}",
+            f"{RATE}.boundaries: is 5; allowed: a list, each entry",
+        ),
+        ("0.1}", "{name: PiecewiseConstantDecay, boundaries: [5, 3]}}", f"{RATE}.boundaries: is [5, 3]; ...that grows"),
+        ("0.1}", f"{{name: CosineDecay, decay_steps: 1{'0' * 400}}}}}", f"{RATE}.decay_steps: is 1000"),
+        (
+            "0.1}",
+            "{name: CosineDecay, initial_learning_rate: true}}",
+            f"{RATE}.initial_learning_rate: is True; allowed: a n",
+        ),
+        ("0.1}", "{name: CosineDecay, alpha: a}}", f"{RATE}.alpha: is 'a'; allowed: a number"),
+        ("0.1}", "{name: LearningRateSchedule}}", f"{RATE}.name: 'LearningRateSchedule' is no Keras schedule"),
+        (
+            "0.1}",
+            "{name: CosineDecay, initial_learning_rate: 1, decay_steps: 2}}\n    reduce_lr_on_plateau: {}",
+            "models.mlp.reduce_lr_on_plateau: the optimizer's learning_rate follows a schedule already; keep one",
+        ),
+        # how a training goes on
+        (
+            "epochs: 10",
+            "epochs: 10\n    reduce_lr_on_plateau: {factor: 1}",
+            "reduce_lr_on_plateau.factor: is 1; ...less",
+        ),
+        ("split: 0.05", "split: 0\n    reduce_lr_on_plateau: {}", "reduce_lr_on_plateau: val_loss needs a validation"),
+        (
+            "epochs: 10",
+            "epochs: 10\n    label_smoothing: 1",
+            "models.mlp.label_smoothing: is 1; input should be less than 1",
+        ),
+        (
+            "epochs: 10",
+            "epochs: 10\n    class_weight: {10: 1}",
+            "models.mlp.class_weight.10: is 10; ...less than or equal",
+        ),
+        (
+            "epochs: 10",
+            "epochs: 10\n    class_weight: {3: 0}",
+            "models.mlp.class_weight.3: is 0; input should be greater",
+        ),
+        (
+            "epochs: 10",
+            "epochs: 10\n    class_weight: {x: 1}",
+            "models.mlp.class_weight.x: is 'x'; input should be a valid",
+        ),
+        (
+            "patience: 0",
+            "baseline: best",
+            "models.mlp.early_stopping.baseline: is 'best'; input should be a valid number",
+        ),
+        (
+            "patience: 0",
+            "start_from: 2",
+            "early_stopping.start_from: unknown key; ...; did you mean 'start_from_epoch'?",
+        ),
+        # a layer around a layer
+        (
+            "- Flatten",
+            "- TimeDistributed: {layer: Dens}",
+            f"{LAYER}.TimeDistributed.layer: 'Dens' is no Keras ...'Dense'?",
+        ),
+        ("- Flatten", "- TimeDistributed", f"{LAYER}.TimeDistributed.layer: missing; TimeDistributed needs this"),
+        (
+            "- Flatten",
+            "- Bidirectional: {layer: {LSTM: {unit: 3}}, merge: sum}",
+            f"{LAYER}.Bidirectional.layer.LSTM.unit: unknown argument of LSTM; ...did you mean 'units'?",
+        ),
+        (
+            "- Flatten",
+            "- TimeDistributed: {layer: {Bidirectional: {layer: {GRU: {units: 0}}}}}",
+            f"{LAYER}.TimeDistributed.layer.Bidirectional.layer.GRU.units: is 0; allowed: a whole number",
+        ),
+        (
+            "- Flatten",
+            "- TimeDistributed: {layer: Lambda}",
+            f"{LAYER}.TimeDistributed.layer: the layer Lambda is refused",
+        ),
+        (
+            "- Flatten",
+            "- Add",
+            f"{LAYER}: the layer Add is refused: it needs several inputs, which is not supported: a mod",
+        ),
+        # values of 0 to 255
+        (
+            "- Flatten",
+            "- RandomBrightness: {factor: 0.1}",
+            f"{LAYER}.RandomBrightness.value_range: missing; ...add [0, 1]",
+        ),
+        (
+            "- Flatten",
+            "- AutoContrast: {value_range: [0, 255]}",
+            f"{LAYER}.AutoContrast.value_range: is [0, 255]; ...[0, 1]",
+        ),
         # something is missing or there twice
         (MODELS, "models: {}\n", "models: is {}; at least one entry is needed"),
         (MODELS, "models:\n", "models: is None; a block of `key: value` lines is needed"),
@@ -170,7 +307,7 @@ OPTIMIZER = "models.mlp.optimizer"
         ("- Flatten", "- TFSMLayer: {filepath: x}", f"{LAYER}: the layer TFSMLayer is refused: it would run code"),
         ("- Flatten", "- Input: {shape: [1]}", f"{LAYER}: the layer Input is refused: it is abstract or implied"),
         ("- Flatten", "- InputSpec", f"{LAYER}: the layer InputSpec is refused: it is abstract or implied"),
-        ("- Flatten", "- TimeDistributed: {layer: x}", f"{LAYER}: the layer TimeDistributed is refused"),
+        ("- Flatten", "- Pipeline: {layers: []}", f"{LAYER}: the layer Pipeline is refused: it is a list"),
         ("- Flatten", "- StringLookup: {vocabulary: /etc/passwd}", f"{LAYER}: the layer StringLookup is refused"),
         ("- Flatten", "- os.system", f"{LAYER}: 'os.system' is no Keras layer"),
         ("sigmoid", "{class_name: __lambda__, config: {value: x}}", f"{DENSE}.activation: is {{...; allowed: a name"),
@@ -208,10 +345,40 @@ def test_all_mistakes_are_told_at_once(load):
         "Rescaling: {scale: [0.5], offset: -1}",
         "MaxPool2D: {strides: null}",
         "LSTM: {units: 4, return_sequences: true, dropout: 0.5}",
+        "Bidirectional: {layer: {LSTM: {units: 32}}, merge_mode: concat}",
+        "Bidirectional: {layer: {GRU: {units: 3}}, backward_layer: {GRU: {units: 3, go_backwards: true}}}",
+        "TimeDistributed: {layer: Flatten}",
+        "SpectralNormalization: {layer: {TimeDistributed: {layer: {Dense: {units: 3}}}}}",
+        "RandomBrightness: {factor: 0.1, value_range: [0, 1]}",
     ],
 )
 def test_what_keras_takes_is_taken(load, layer):
     load("- Flatten", f"- {layer}")
+
+
+@pytest.mark.parametrize(
+    ("rate", "arguments"),
+    [
+        ("{name: CosineDecay, initial_learning_rate: 1, decay_steps: 5, alpha: 0.1}", {"decay_steps": 5, "alpha": 0.1}),
+        ("{name: CosineDecay, initial_learning_rate: 1, decay_steps: 2.5, unit: epochs}", {"decay_steps": 18}),
+        (
+            "{name: PiecewiseConstantDecay, values: [1, 2, 3], boundaries: [1, 2], unit: epochs}",
+            {"boundaries": [7, 14], "values": [1, 2, 3]},
+        ),
+    ],
+)
+def test_a_schedule_counts_in_steps_or_in_epochs(load, rate, arguments):
+    schedule = load("0.1}", rate + "}").models["mlp"].optimizer.learning_rate
+    assert arguments.items() <= schedule.arguments(steps_per_epoch=7).items()
+
+
+def test_no_version_can_overwrite_a_metrics_file(load):
+    """Every file that dvc.yaml puts where a version's metrics lie has a name that no version may have."""
+    taken = re.findall(r"^ +- metrics/([^/${}]+)\.json", (ROOT / "dvc.yaml").read_text(), re.MULTILINE)
+    assert {"resnet50", "resnet50_predictions"} <= set(taken)
+    for name in taken:
+        with pytest.raises(UserError, match=rf"models\.{name}: the name is taken"):
+            load("  mlp:", f"  {name}:")
 
 
 @pytest.mark.parametrize(

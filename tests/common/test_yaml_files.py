@@ -139,3 +139,12 @@ def test_the_count_of_values_is_right_for_random_aliases(load, monkeypatch):
     monkeypatch.setattr(yaml_files, "MAX_NODES", yaml_files.MAX_NODES - 1)
     with pytest.raises(UserError, match="more than"):
         load(text)
+
+
+def test_conflict_markers_are_called_so(tmp_path):
+    path = tmp_path / "params.yaml"
+    path.write_text("seed: 1\n<<<<<<< HEAD\nthreads: 2\n=======\nthreads: 4\n>>>>>>> other\n")
+    with pytest.raises(UserError, match=r"params.yaml, line 2: conflict markers of a Git merge; keep what is right"):
+        load_yaml(path, 1000)
+    path.write_text("shifted: [1 << 2]\ntext: '<<<<<<< quoted'\n")
+    assert load_yaml(path, 1000)["text"] == "<<<<<<< quoted"

@@ -11,11 +11,12 @@ import h5py
 import numpy as np
 import pytest
 
+from stages.assets import Asset, load_assets
 from stages.common import files, paths
 from stages.common.cli import UserError
 from stages.download import __main__ as stage
 from stages.download import convert
-from stages.download.fetch import Asset, Fetcher, load_assets, named_mirrors
+from stages.download.fetch import Fetcher, named_mirrors
 from tests.conftest import lay
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -272,7 +272,11 @@ def many_scans(count: int) -> bytes:
 
 
 def heif_file(
-    kinds: dict[int, bytes], sizes: dict[int, int], references: dict[int, list[int]], data: bytes = b""
+    kinds: dict[int, bytes],
+    sizes: dict[int, int],
+    references: dict[int, list[int]],
+    data: bytes = b"",
+    setting: bytes = bytes(21) + b"\3",
 ) -> bytes:
     """A HEIF or AVIF file, written by hand: its items, each a square with sides of so many pixels, and what they are made of.
 
@@ -287,7 +291,7 @@ def heif_file(
         entries = [full(b"infe", 2, struct.pack(">HH", number, 0), kind, b"\0") for number, kind in kinds.items()]
         links = [box(b"dimg", struct.pack(f">HH{len(to)}H", of, len(to), *to)) for of, to in references.items()]
         properties = [full(b"ispe", 0, struct.pack(">II", side, side)) for side in sizes.values()]
-        properties.append(box(b"hvcC", bytes(21) + b"\3"))
+        properties.append(box(b"hvcC", setting))
         last = len(properties)
         belongs = [struct.pack(">HBBB", number, 2, place, last) for place, number in enumerate(sizes, start=1)]
         return full(
@@ -570,13 +574,14 @@ GREY_PROFILE = b"\0\0\0\x80" + bytes(12) + b"GRAYXYZ " + bytes(104)
     ("image", "icc", "notes"),
     [
         (PHOTO, ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes(), []),
-        (PHOTO, profile(SRGB, 2.2)[:200], ["damaged colour profile, ignored"]),
-        (PHOTO, b"no profile", ["damaged colour profile, ignored"]),
+        (PHOTO, profile(SRGB, 2.2)[:200], ["damaged or unfit colour profile, ignored"]),
+        (PHOTO, b"no profile", ["damaged or unfit colour profile, ignored"]),
         (PHOTO.convert("L"), profile(*SPACES["Display P3"]), []),
+        (PHOTO, GREY_PROFILE, ["damaged or unfit colour profile, ignored"]),
         (PHOTO.convert("L"), GREY_PROFILE, []),
         (PHOTO.convert("CMYK"), GREY_PROFILE, []),
     ],
-    ids=["sRGB", "cut short", "no profile", "of colours for grey", "grey", "cmyk"],
+    ids=["sRGB", "cut short", "no profile", "of colours for grey", "of grey for colours", "grey", "cmyk"],
 )
 def test_pixels_stay_to_the_bit(image, icc, notes):
     """By a profile that is sRGB, one that cannot be read, and any for grey and CMYK."""
@@ -601,12 +606,14 @@ def test_a_film_in_a_heif_file_is_hidden_and_the_image_beside_it_read(tmp_path):
 
 
 def test_a_damaged_primary_image_is_not_replaced_by_another_one(tmp_path):
-    content = FORMATS["heic of two images"][0]
-    start = content.index(b"pitm") + 8
-    assert content[start : start + 2] == b"\0\1"
-    for number in (b"\0\x63", b"\0\0"):
-        with pytest.raises(PictureError, match="^damaged or cut short$"):
-            read(tmp_path, content[:start] + number + content[start + 2 :])
+    """Of an overlay that is none and the image below it, the library would show the image."""
+    whole = encoded(PHOTO.resize((64, 64)), "HEIF")
+    start = whole.index(b"hvcC")
+    setting = whole[start + 4 : start - 4 + int.from_bytes(whole[start - 4 : start], "big")]
+    parts = {1: b"iovl", 2: b"hvc1"}, {1: 64, 2: 64}, {1: [2] * 50}
+    content = heif_file(*parts, whole[whole.rindex(b"mdat") + 4 :], setting)
+    with pytest.raises(PictureError, match="^damaged or cut short$"):
+        read(tmp_path, content)
 
 
 def test_scans_of_a_preview_or_a_film_in_the_file_do_not_count(tmp_path):

@@ -267,7 +267,7 @@ def test_a_damaged_colour_profile_is_a_warning_with_the_name(classify, samples, 
     Image.open(samples / "coffee.png").convert("RGB").save(folder / "odd.jpg", icc_profile=b"no profile")
     data, _ = classify(folder)
     assert json.loads(data)[0]["predictions"][0]["label"] == "espresso"
-    assert capsys.readouterr().err == "warning: 'odd.jpg': damaged colour profile, ignored\n"
+    assert capsys.readouterr().err == "warning: 'odd.jpg': damaged or unfit colour profile, ignored\n"
 
 
 # Any folder into one file

@@ -1,6 +1,7 @@
 """A trained version fetched by name from another repository, by the lines of docs/usage.md."""
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -11,6 +12,10 @@ from stages import mnist
 from tests.conftest import ROOT
 from tests.project import Project, recipe
 
+# The line as the documents print it: DVC knows annotated tags alone.
+DOCUMENTS = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
+TAG = re.search(r"git tag [^`\n]*cnn@v1[^`\n]*", DOCUMENTS).group()
+
 
 @pytest.fixture(scope="module")
 def fetched(small_project, tmp_path_factory) -> Project:
@@ -20,7 +25,7 @@ def fetched(small_project, tmp_path_factory) -> Project:
     published.run("dvc", "remote", "add", "-d", "folder", str(folder / "remote"))
     published.run("dvc", "push")
     published.commit("remote")
-    published.run("git", "tag", "-a", "cnn@v1.0.0", "-m", "first release")
+    published.run("sh", "-ec", TAG)
     (published.folder / ".dvc/config.local").unlink()  # from here on, files come from the remote alone
     other = published.clone(folder / "other")
     other.run("sh", "-ec", "rm -rf * .dvc .git && git init -q && dvc init -q")
@@ -49,8 +54,9 @@ def test_an_artifact_that_nobody_released_is_told(fetched):
 
 
 def test_the_artifacts_are_outputs_of_the_pipeline():
+    """Each a version of params.yaml; a version need not be one."""
     block = YAML(typ="safe").load((ROOT / "dvc.yaml").read_text())
     versions = YAML(typ="safe").load((ROOT / "params.yaml").read_text())["models"]
-    artifacts = {name: entry["path"] for name, entry in block["artifacts"].items()}
-    assert artifacts == {version.replace("_", "-"): f"models/{version}.keras" for version in versions}
-    assert all(entry["type"] == "model" and entry["desc"] for entry in block["artifacts"].values())
+    for name, entry in block["artifacts"].items():
+        assert entry["path"] in [f"models/{version}.keras" for version in versions if version.replace("_", "-") == name]
+        assert entry["type"] == "model" and entry["desc"]

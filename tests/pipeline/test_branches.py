@@ -113,14 +113,14 @@ def test_without_data_the_report_s_page_stays(branch):
     before = page.read_bytes()
     output = branch.make("report", status=2)
     assert (
-        "error: the report needs data/prepared, data/sample_images; `make pull` or `make repro` brings that." in output
+        "error: the report needs data/sample_images, data/prepared; `make pull` or `make repro` brings that." in output
     )
     assert page.read_bytes() == before
 
 
 def test_without_data_the_report_compares_by_what_git_has(branch):
     output = branch.make("report", "BASE=main")
-    assert "report.html: open it in a browser; it is the comparison alone, without data/prepared" in output
+    assert "report.html: open it in a browser; it is the comparison alone, without data/sample_images" in output
     page = (branch.folder / "report.html").read_text()
     accuracy = json.loads((branch.folder / "metrics/cnn.json").read_text())["accuracy"]
     assert "Compared with main" in page and f"{accuracy:.2%}" in page and page.count("<figure") == 2

@@ -31,7 +31,7 @@ def test_gitlab_runs_the_same_commands():
 
 def test_every_command_exists():
     makefile = (ROOT / "Makefile").read_text()
-    for command in COMMANDS:
+    for command in [*COMMANDS, *(step["run"] for step in STEPS["verify.yml"] if "run" in step)]:
         if command.startswith("make "):
             assert re.search(rf"^{command.removeprefix('make ')}: ", makefile, re.MULTILINE), command
         else:
@@ -41,10 +41,11 @@ def test_every_command_exists():
 
 
 def test_a_fork_gets_neither_secrets_nor_the_right_to_write():
-    assert set(WORKFLOWS) == {"ci.yml", "comment.yml"}
+    assert set(WORKFLOWS) == {"ci.yml", "comment.yml", "verify.yml"}
     assert set(WORKFLOWS["ci.yml"]["on"]) == {"pull_request", "push"}
-    assert WORKFLOWS["ci.yml"]["permissions"] == {"contents": "read"}
-    assert "permissions" not in WORKFLOWS["ci.yml"]["jobs"]["ci"]
+    for name in ("ci", "verify"):
+        assert WORKFLOWS[f"{name}.yml"]["permissions"] == {"contents": "read"}
+        assert "permissions" not in WORKFLOWS[f"{name}.yml"]["jobs"][name]
     for name, workflow in WORKFLOWS.items():
         text = (ROOT / ".github/workflows" / name).read_text()
         assert "secrets." not in text and "pull_request_target" not in text
@@ -67,6 +68,14 @@ def test_the_comment_is_written_by_the_default_branch_with_the_least_rights():
     assert download["with"]["name"] == STEPS["ci.yml"][-1]["with"]["name"]
     assert STEPS["ci.yml"][-1]["with"]["path"] == "report.md"
     assert comment["run"] == 'python3 tools/compare/comment.py "$RUNNER_TEMP/report/report.md"'
+
+
+def test_each_runner_keeps_a_statement_of_its_own():
+    workflow, (*_, keep) = WORKFLOWS["verify.yml"]["jobs"]["verify"], STEPS["verify.yml"]
+    assert workflow["env"] == {"WHO": "${{ matrix.runner }}"}
+    assert keep["with"] == {"name": "statement-${{ matrix.runner }}", "path": "verification/*/*.json"}
+    assert keep["if"] == "${{ !cancelled() }}", "also where something else came out"
+    assert len(set(workflow["strategy"]["matrix"]["runner"])) > 1
 
 
 @pytest.fixture(scope="module")

@@ -10,6 +10,7 @@ from tests.project import Project
 
 EVERY = {"download", "prepare", "train", "evaluate", "infer", "plots", "report"}
 ROOMS = {
+    "stages/assets.py": {"download", "report"},
     "stages/common": EVERY,
     "stages/compute": {"train", "evaluate", "infer"},
     "stages/download": {"download"},

@@ -6,8 +6,10 @@ import json
 import re
 
 import pytest
+from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
 
 from stages.outputs import METRICS
+from tests.conftest import ROOT
 from tests.project import Project, recipe
 
 RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"
@@ -21,6 +23,12 @@ def tried(small_project, tmp_path_factory) -> Project:
     project.make("--version")
     project.output = project.run("sh", "-ec", recipe("pipeline/test_experiments"), COLUMNS="300")
     return project
+
+
+def test_params_yaml_is_laid_out_as_dvc_writes_it():
+    """So that `exp run -S` changes the line that it means, and no other."""
+    text = (ROOT / "params.yaml").read_text()
+    assert dumps_yaml(parse_yaml_for_update(text, "params.yaml")) == text, "lists start in the column of their key"
 
 
 def test_the_table_holds_what_was_changed_and_what_came_of_it(tried):

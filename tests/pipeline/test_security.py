@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from stages.assets import Asset, load_assets
 from stages.common.cli import UserError
-from stages.download.fetch import Asset, Fetcher, load_assets
+from stages.download.fetch import Fetcher
 from tests.conftest import ROOT, lay
 from tools import checkout
 

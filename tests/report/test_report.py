@@ -167,7 +167,7 @@ def test_a_missing_or_damaged_file_is_named_and_the_old_page_stays(stage, report
 
 
 def test_a_card_of_other_layers_than_params_yaml_has_is_refused(report_inputs):
-    edit(report_inputs / "params.yaml", "      - Flatten\n", "")
+    edit(report_inputs / "params.yaml", "    - Flatten\n", "")
     with pytest.raises(UserError, match="mlp has other layers"):
         report_of_the_current_folder()
 

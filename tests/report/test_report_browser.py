@@ -9,8 +9,9 @@ from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 
+from stages.assets import Asset
 from stages.common.cli import UserError
-from stages.download.fetch import Asset, Fetcher
+from stages.download.fetch import Fetcher
 from tests.conftest import ROOT, report_of_the_current_folder
 from tests.report.test_report import HOSTILE, make_small
 

@@ -1,5 +1,7 @@
 """The training loop beside Keras' own `fit`, on the same batches of real digits."""
 
+import hashlib
+import math
 from pathlib import Path
 
 import keras
@@ -28,8 +30,10 @@ def fit(
     model: Model, digits: mnist.Digits, seed: int = 42, checkpoint: Checkpoint | None = None
 ) -> tuple[keras.Model, list[dict]]:
     keras.utils.set_random_seed(seed)
-    trained = network.build("v", model, SHAPE, mnist.CLASSES, fast=True)
-    return trained, loop.fit(trained, network.optimizer("v", model), digits, model, seed, checkpoint)
+    trained = network.build("v", model, SHAPE, mnist.CLASSES)
+    steps = math.ceil(int(len(digits.labels) * (1 - model.validation_split)) / model.batch_size)
+    history = loop.fit(trained, network.optimizer("v", model, steps), digits, model, seed, checkpoint)
+    return trained, [{name: row[name] for name in row if name != "fingerprint"} for row in history]
 
 
 class Batches(keras.utils.PyDataset):
@@ -51,22 +55,31 @@ class Batches(keras.utils.PyDataset):
         return self.digits.images[chosen], self.digits.labels[chosen]
 
 
-def fit_with_keras(model: Model, digits: mnist.Digits, **stopping: object) -> tuple[keras.Model, list[dict]]:
-    """The same training by `compile` and `fit` alone."""
+def fit_with_keras(
+    model: Model,
+    digits: mnist.Digits,
+    *callbacks: keras.callbacks.Callback,
+    rate: keras.optimizers.schedules.LearningRateSchedule | None = None,
+) -> tuple[keras.Model, list[dict]]:
+    """The same training by `compile` and `fit` alone, with these callbacks and this schedule of the learning rate."""
     keras.utils.set_random_seed(42)
     plain = network.build("v", model, SHAPE, mnist.CLASSES)
-    arguments = {"learning_rate": model.optimizer.learning_rate, **model.optimizer.model_extra}
+    arguments = {"learning_rate": rate or model.optimizer.learning_rate, **model.optimizer.model_extra}
     optimizer = getattr(keras.optimizers, model.optimizer.name)(**arguments)
-    plain.compile(optimizer, loss="sparse_categorical_crossentropy", metrics=["accuracy"])
+    loss = "sparse_categorical_crossentropy"
+    if model.label_smoothing:  # which Keras has for labels of this form alone
+        loss = keras.losses.CategoricalCrossentropy(label_smoothing=model.label_smoothing)
+        digits = mnist.Digits(digits.images, keras.utils.to_categorical(digits.labels, mnist.CLASSES))
+    plain.compile(optimizer, loss=loss, metrics=["accuracy"])
     at = int(len(digits.labels) * (1 - model.validation_split))
     batches = Batches(mnist.Digits(digits.images[:at], digits.labels[:at]), model.batch_size)
-    callbacks = [keras.callbacks.EarlyStopping(**stopping)] if stopping else []
     plain.fit(
         batches,
         validation_data=(digits.images[at:], digits.labels[at:]) if model.validation_split else None,
         epochs=model.epochs,
         shuffle=False,
         verbose=0,
+        class_weight=model.class_weight or None,
         callbacks=[keras.callbacks.LambdaCallback(on_epoch_begin=batches.start_epoch), *callbacks],
     )
     figures = plain.history.history
@@ -94,11 +107,44 @@ def assert_same_bits(one: keras.Model, other: keras.Model) -> None:
         version("Flatten", "BatchNormalization", HIDDEN, "BatchNormalization", SOFTMAX),
         version("Flatten", {"Dense": {"units": 12, "kernel_regularizer": "l2", "activity_regularizer": "l1"}}, SOFTMAX),
         version({"Conv2D": {"filters": 3, "kernel_size": 5}}, "MaxPooling2D", "Flatten", SOFTMAX, epochs=1),
+        version({"MaxPooling2D": {"pool_size": 3, "strides": 2}}, "Flatten", SOFTMAX, epochs=1),
+        version({"MaxPooling2D": {"padding": "same", "pool_size": 3}}, "Flatten", SOFTMAX, epochs=1),
+        version({"Reshape": {"target_shape": [28, 28]}}, "MaxPooling1D", "Flatten", SOFTMAX, epochs=1),
         version("Flatten", {"Dense": {"units": 10, "activation": "softmax", "kernel_constraint": "max_norm"}}),
         version(optimizer=SGD | {"momentum": 0.9, "nesterov": True, "clipnorm": 0.5, "weight_decay": 0.01}),
         version(optimizer=SGD | {"use_ema": True, "ema_momentum": 0.9}),
+        version(label_smoothing=0.2),
+        version(class_weight={0: 3.0, 7: 0.25}),
+        version(
+            "Flatten",
+            {"Dense": SOFTMAX["Dense"] | {"kernel_regularizer": "l2"}},
+            label_smoothing=0.1,
+            class_weight={1: 2},
+        ),
+        version({"Reshape": {"target_shape": [28, 28]}}, {"Bidirectional": {"layer": {"GRU": {"units": 4}}}}, SOFTMAX),
+        version({"TimeDistributed": {"layer": {"Dense": {"units": 3}}}}, "Flatten", SOFTMAX),
+        version("Flatten", {"SpectralNormalization": {"layer": HIDDEN}}, SOFTMAX),
     ],
-    ids=["sgd", "whole", "adam", "batch norm", "regularised", "cnn", "constraint", "momentum", "averages"],
+    ids=[
+        "sgd",
+        "whole",
+        "adam",
+        "batch norm",
+        "regularised",
+        "cnn",
+        "overlap",
+        "same",
+        "rows",
+        "constraint",
+        "momentum",
+        "averages",
+        "smoothing",
+        "weights",
+        "both",
+        "bidirectional",
+        "distributed",
+        "spectral",
+    ],
 )
 def test_training_gives_the_weights_and_figures_of_keras(model, digits):
     """570 examples or fewer, in batches of 32, 50 and all: the last, smaller batch counts too."""
@@ -112,6 +158,8 @@ def test_training_gives_the_weights_and_figures_of_keras(model, digits):
         {"monitor": "val_loss", "patience": 2, "restore_best_weights": True},
         {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.01},
         {"monitor": "loss", "patience": 0, "min_delta": 0.05},
+        {"monitor": "loss", "patience": 0, "min_delta": 0.05, "start_from_epoch": 7},
+        {"monitor": "val_accuracy", "patience": 4, "baseline": 0.99},
     ],
     ids=str,
 )
@@ -120,9 +168,54 @@ def test_training_stops_where_keras_stops(stopping, digits):
     settings = {"optimizer": SGD | {"learning_rate": 1.0}, "epochs": 40, "validation_split": 0.3}
     mode = "max" if "accuracy" in stopping["monitor"] else "min"  # Keras finds it by the names of the metrics
     ours = fit(version(early_stopping=stopping, **settings), small)
-    theirs = fit_with_keras(version(**settings), small, mode=mode, **stopping)
+    theirs = fit_with_keras(version(**settings), small, keras.callbacks.EarlyStopping(mode=mode, **stopping))
     assert 1 < len(ours[1]) < 40
     assert_same(ours, theirs)
+
+
+SCHEDULES = [  # as params.yaml has it, for batches of 50 of 570 images, so 12 steps in an epoch; and Keras' own
+    ({"name": "CosineDecay", "decay_steps": 20, "alpha": 0.1}, {"decay_steps": 20, "alpha": 0.1}),
+    ({"name": "CosineDecay", "decay_steps": 1.2, "unit": "epochs"}, {"decay_steps": 14}),
+    (
+        {"name": "CosineDecay", "decay_steps": 1, "warmup_steps": 0.5, "warmup_target": 0.5, "unit": "epochs"},
+        {"decay_steps": 12, "warmup_steps": 6, "warmup_target": 0.5},
+    ),
+    ({"name": "CosineDecayRestarts", "first_decay_steps": 0.25, "unit": "epochs"}, {"first_decay_steps": 3}),
+    (
+        {"name": "ExponentialDecay", "decay_steps": 1, "decay_rate": 0.1, "staircase": True, "unit": "epochs"},
+        {"decay_steps": 12, "decay_rate": 0.1, "staircase": True},
+    ),
+    ({"name": "InverseTimeDecay", "decay_steps": 5, "decay_rate": 2}, {"decay_steps": 5, "decay_rate": 2}),
+    ({"name": "PolynomialDecay", "decay_steps": 7, "cycle": True}, {"decay_steps": 7, "cycle": True}),
+    (
+        {"name": "PiecewiseConstantDecay", "boundaries": [0.5, 1], "values": [0.3, 0.1, 0], "unit": "epochs"},
+        {"boundaries": [6, 12], "values": [0.3, 0.1, 0.0]},
+    ),
+]
+
+
+@pytest.mark.parametrize(("block", "arguments"), SCHEDULES, ids=[block["name"] for block, _ in SCHEDULES])
+def test_a_schedule_of_the_learning_rate_is_that_of_keras(block, arguments, digits):
+    first = {} if "values" in block else {"initial_learning_rate": 0.3}
+    model = version(optimizer=SGD | {"learning_rate": block | first, "momentum": 0.5}, batch_size=50)
+    schedule = getattr(keras.optimizers.schedules, block["name"])(**arguments, **first)
+    ours = fit(model, digits)
+    assert_same(ours, fit_with_keras(model, digits, rate=schedule))
+    with pytest.raises(AssertionError):
+        assert_same(ours, fit_with_keras(model, digits, rate=0.3))
+
+
+PLATEAU = {"monitor": "val_loss", "factor": 0.5, "patience": 1, "min_delta": 0.02, "cooldown": 2, "min_lr": 0.1}
+
+
+def test_the_learning_rate_is_reduced_where_keras_reduces_it(digits):
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    settings = {"optimizer": SGD | {"learning_rate": 1.0}, "epochs": 25, "validation_split": 0.3}
+    trained, history = fit(version(reduce_lr_on_plateau=PLATEAU, **settings), small)
+    theirs, rows = fit_with_keras(version(**settings), small, keras.callbacks.ReduceLROnPlateau(**PLATEAU))
+    rates = [row.pop("learning_rate") for row in rows]
+    assert rates[0] == 1.0 > rates[-1] > 0.1
+    assert_same((trained, history), (theirs, rows))
 
 
 def test_without_validation_the_history_has_the_training_figures_alone(digits):
@@ -153,7 +246,6 @@ def test_how_often_the_bar_moves_changes_no_weight(digits, monkeypatch):
     "layer", [{"RandomFlip": {"mode": "horizontal"}}, {"RandomRotation": {"factor": 0.1}}], ids=str
 )
 def test_random_layers_follow_the_seed(layer, digits):
-    """RandomRotation has an operation that XLA cannot compile: such a stack trains without it."""
     model = version(layer, {"Dropout": {"rate": 0.2}}, "Flatten", SOFTMAX, epochs=1)
     one, again, other = fit(model, digits), fit(model, digits), fit(model, digits, seed=43)
     assert_same_bits(one[0], again[0])
@@ -166,6 +258,28 @@ def test_a_layer_may_have_another_type(dtype, digits):
         version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": dtype, "kernel_regularizer": "l2"}}), digits
     )
     assert history[1]["loss"] < history[0]["loss"]
+
+
+def test_a_layer_that_cannot_be_trained_is_named(digits, monkeypatch):
+    """TensorFlow says in the middle of a step that it has no such operation, and names the operation after the layer."""
+
+    def compile_steps(*_):
+        def run_steps(*_):
+            raise ValueError("No kernel\n\t [[{{node while/v/dense_1/MatMul}}]]")
+
+        return run_steps
+
+    monkeypatch.setattr(loop.backend, "compile_steps", compile_steps)
+    layers = ("Flatten", {"Dense": {"units": 12, "name": "dense_1"}}, SOFTMAX)
+    with pytest.raises(UserError, match=r"^params.yaml: models\.v\.layers\.1: Keras cannot train it: No kernel$"):
+        fit(version(*layers), digits)
+
+
+def test_each_epoch_is_reported(digits):
+    model, rows = version(), []
+    built = network.build("v", model, SHAPE, mnist.CLASSES)
+    history = loop.fit(built, network.optimizer("v", model), digits, model, 42, on_epoch_end=rows.append)
+    assert rows == history and len(rows) == 2
 
 
 def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):
@@ -218,6 +332,26 @@ def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_sam
     check_resumed(model, small, (best, 1), tmp_path / "v.ckpt", capsys)
 
 
+@pytest.mark.parametrize("optimizer", [SGD | {"learning_rate": 1.0, "momentum": 0.5}, ADAM | {"learning_rate": 0.05}])
+def test_a_training_cut_off_at_any_epoch_reduces_its_learning_rate_alike(optimizer, digits, tmp_path, capsys):
+    """Beside the rate: the best loss, how long it has waited, and how long it still cools down."""
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    stopping = {"patience": 4, "restore_best_weights": True}
+    settings = {"optimizer": optimizer, "epochs": 12, "validation_split": 0.3, "early_stopping": stopping}
+    model = version(reduce_lr_on_plateau=PLATEAU | {"min_delta": 0.1, "min_lr": 0.0}, **settings)
+    epochs = len(fit(model, small)[1])
+    assert epochs > 5
+    check_resumed(model, small, (1,) * (epochs - 1), tmp_path / "v.ckpt", capsys)
+
+
+def test_a_training_that_was_cut_off_keeps_to_its_schedule(digits, tmp_path, capsys):
+    rate = {"name": "CosineDecay", "initial_learning_rate": 0.5, "decay_steps": 2.5, "unit": "epochs"}
+    small = mnist.Digits(digits.images[:150], digits.labels[:150])
+    check_resumed(
+        version(optimizer=SGD | {"learning_rate": rate}, epochs=4), small, (1, 2), tmp_path / "v.ckpt", capsys
+    )
+
+
 def check_resumed(model: Model, digits: mnist.Digits, after: tuple[int, ...], path: Path, capsys) -> None:
     usual, history = fit(model, digits)
     for more in after:
@@ -230,6 +364,26 @@ def check_resumed(model: Model, digits: mnist.Digits, after: tuple[int, ...], pa
     assert [line.split("/")[0] for line in logged[1:]] == [f"epoch {row['epoch']}" for row in history[sum(after) :]]
     assert resumed_history == history
     assert_same_bits(usual, resumed)
+
+
+def test_each_epoch_has_a_fingerprint_of_every_variable_also_in_a_training_that_was_cut_off(digits, tmp_path):
+    model = version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, optimizer=ADAM, epochs=3)
+
+    def fingerprints(**options) -> tuple[list[list[list[str]]], keras.Model]:
+        trained, history = loop.train("v", model, digits, 42, **options)
+        return [row["fingerprint"] for row in history], trained
+
+    usual, trained = fingerprints()
+    with pytest.raises(KeyboardInterrupt):
+        fingerprints(checkpoint=CutOff(tmp_path / "v.ckpt", bytes(32), after=2))
+    assert fingerprints(checkpoint=Checkpoint(tmp_path / "v.ckpt", bytes(32)))[0] == usual
+    names = [[name for name, _ in epoch] for epoch in usual]
+    assert len(usual) == 3 and names[0] == names[1] == names[2]
+    assert {"v/dense/kernel", "v/dense/bias", "adam/v_dense_kernel_velocity", "adam/iteration"} <= {*names[0]}
+    first, *_, last = (dict(epoch) for epoch in usual)
+    assert {name for name in last if first[name] == last[name]} == {"adam/learning_rate"}
+    kernel = trained.layers[-1].kernel.numpy()
+    assert last["v/dense/kernel"] == hashlib.sha256(kernel.tobytes()).hexdigest()[:16]
 
 
 def test_a_checkpoint_changes_no_bit(digits, tmp_path):

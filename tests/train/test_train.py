@@ -12,6 +12,7 @@ from stages import mnist, network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
 from stages.evaluate import evaluate
+from stages.outputs import HISTORY, read_fingerprints
 from stages.train import loop
 from stages.train.__main__ import train
 from tests.conftest import ROOT, lay
@@ -31,7 +32,7 @@ MLP = {
 def fitted(block: dict, digits: mnist.Digits, seed: int = 42) -> tuple[keras.Model, list[dict]]:
     model = Model.model_validate(block)
     keras.utils.set_random_seed(seed)
-    built = network.build("v", model, digits.images.shape[1:], 10, fast=True)
+    built = network.build("v", model, digits.images.shape[1:], 10)
     return built, loop.fit(built, network.optimizer("v", model), digits, model, seed)
 
 
@@ -53,7 +54,7 @@ def test_the_compiled_loop_computes_what_plain_keras_computes(digits, optimizer)
         theirs = plain.fit(images[order], labels[order], batch_size=50, shuffle=False, verbose=0).history
         validation = plain.evaluate(digits.images[540:], digits.labels[540:], verbose=0, return_dict=True)
         expected = [theirs["loss"][0], theirs["accuracy"][0], validation["loss"], validation["accuracy"]]
-        assert list(history[epoch].values())[1:] == pytest.approx(expected, abs=1e-4)
+        assert [history[epoch][name] for name in HISTORY[1:]] == pytest.approx(expected, abs=1e-4)
     for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
         np.testing.assert_allclose(one, other, atol=1e-4)
 
@@ -91,8 +92,15 @@ def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits
     for number in (1, 2):
         keras.backend.clear_session()
         keras.utils.set_random_seed(42)
-        train("v", Model.model_validate(MLP), 42, digits, tmp_path / f"{number}.keras", tmp_path / f"{number}.csv")
+        train(
+            "v",
+            Model.model_validate(MLP),
+            42,
+            digits,
+            *(tmp_path / f"{number}.{kind}" for kind in ("keras", "csv", "sums")),
+        )
     assert (tmp_path / "1.keras").read_bytes() == (tmp_path / "2.keras").read_bytes()
+    assert [len(epoch) for epoch in read_fingerprints(tmp_path / "1.sums")] == [6, 6]
     with (tmp_path / "1.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
@@ -117,4 +125,4 @@ def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):
 
 
 def test_the_shipped_versions_are_valid():
-    assert list(load_params(ROOT / "params.yaml").models) == ["mlp", "mlp_batchnorm", "cnn"]
+    assert load_params(ROOT / "params.yaml").models

@@ -18,15 +18,16 @@ BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 def results(root: Path = ROOT) -> str:
     """Markdown: a row for each version, the best accuracy last, then ResNet50's accuracy on the labelled sample images."""
-    seed = load_params(root / paths.PARAMS).seed
+    params = load_params(root / paths.PARAMS)
+    measured = {
+        name: _read(root / paths.metrics(name)) for name in params.models if (root / paths.metrics(name)).exists()
+    }
     lines = [
         "| version | test accuracy | test loss | epochs | accuracy over seeds: mean ± std (n) | the tutorial's accuracy |",
         "|---|---|---|---|---|---|",
     ]
-    for history in sorted((root / "metrics/history").glob("*.csv"), key=_accuracy(root)):
-        version = history.stem
-        figures = _read(root / f"metrics/{version}.json")
-        with history.open(newline="") as file:
+    for version, figures in sorted(measured.items(), key=lambda each: (each[1]["accuracy"], each[0])):
+        with (root / paths.history(version)).open(newline="") as file:
             epochs = sum(1 for _ in csv.DictReader(file))
         tutorial = TUTORIAL.get(version)
         theirs = f"{tutorial['accuracy']:.4f}" if tutorial else ""
@@ -37,7 +38,7 @@ def results(root: Path = ROOT) -> str:
             f"{figures['accuracy']:.4f}",
             f"{figures['loss']:.4f}",
             epochs,
-            _over_seeds(root / paths.over_seeds(version), seed, figures),
+            _over_seeds(root / paths.over_seeds(version), params.seed, figures),
             theirs,
         )
         lines.append(f"| {' | '.join(map(str, cells))} |")
@@ -48,10 +49,6 @@ def results(root: Path = ROOT) -> str:
         f"top-3 accuracy {resnet['top3_accuracy']:.1%}.",
     ]
     return "\n".join(lines) + "\n"
-
-
-def _accuracy(root: Path):
-    return lambda history: (_read(root / f"metrics/{history.stem}.json")["accuracy"], history.stem)
 
 
 def _over_seeds(path: Path, seed: int, metrics: dict) -> str:

@@ -2,7 +2,8 @@
 
 While another run or a stage works here, this one waits and says so: a `dvc` that was killed leaves its stage behind,
 whose result nobody would record. Then it mends what DVC writes in place and cannot read when half of it is there: its
-lock files, and dvc.lock, which DVC makes anew with the results of finished stages from its cache.
+lock files, and dvc.lock, which DVC makes anew with the results of finished stages from its cache. A cache in which this
+user may not write is told before work.
 """
 
 import fcntl
@@ -11,11 +12,13 @@ from pathlib import Path
 
 import psutil
 from dvc.exceptions import DvcException
+from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.utils.serialize import load_yaml
 from voluptuous import Invalid
 
 from stages.common import cli
+from stages.common.cli import UserError
 from tools.checkout import ROOT
 
 TMP = ROOT / ".dvc/tmp"
@@ -81,9 +84,24 @@ def mend() -> None:
             cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
 
 
+def check_cache(folder: Path) -> None:
+    """UserError if this user may not write in each folder of DVC's cache: others, who share it, may have made some."""
+    for each in (
+        folder,
+        *(found for part in ("*", "files/*", "files/md5/*", "runs/*/*") for found in folder.glob(part)),
+    ):
+        if each.is_dir() and not os.access(each, os.W_OK | os.X_OK):
+            raise UserError(
+                f"{each}: you may not write there, so that no result could be stored in DVC's cache; let its owner run "
+                f"`chmod -R g+rwX {folder}`, and everybody who shares it `dvc config cache.shared group`"
+            )
+
+
 def wait() -> int:
     """Wait until nothing else works in this checkout, and mend it; return the lock that keeps others out."""
     lock = take_lock()
     wait_for_others()
     mend()
+    with Repo(str(ROOT)) as repo:
+        check_cache(Path(repo.cache.legacy.path))
     return lock

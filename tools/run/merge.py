@@ -24,6 +24,7 @@ from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml, refuse_conflict_markers
 from tools.checkout import ROOT, git, unmerged
 from tools.docs import readme
+from tools.run import jobs
 from tools.run.prune import PIPELINE, REPLICATES, made_now, version_of
 from tools.verify.compare import outputs
 
@@ -88,13 +89,11 @@ def take(name: str, side: int) -> None:
             return
 
 
-def side_of(name: str, chosen: dict[str, tuple[int, dict]]) -> int | None:
-    """The side that an output comes from; None if no stage makes it."""
-    for stage, (side, entry) in chosen.items():
-        results = str(paths.over_seeds(version_of(stage)))  # of a stage of replicates, where it is no output
-        if any(Path(name).is_relative_to(path) for path in [*outputs({stage: entry}), results]):
-            return side
-    return None
+def maker_of(name: str, stages: dict[Path, dict[str, list[str]]]) -> str | None:
+    """The stage that makes a file, alone or in a folder; None for a file of somebody."""
+    made = {path: stage for each in stages.values() for stage, outs in each.items() for path in outs}
+    made |= {str(paths.over_seeds(version_of(stage))): stage for stage in stages[REPLICATES]}
+    return next((stage for path, stage in made.items() if Path(name).is_relative_to(path)), None)
 
 
 def prepare() -> None:
@@ -116,13 +115,16 @@ def prepare() -> None:
         sides = {side: read(lock, side) for side in OPTIONS}
         each = choose(list(stages[lock]), read(lock, ANCESTOR), sides, params)
         dump_yaml(str(ROOT / lock), {"schema": "2.0", "stages": {stage: entry for stage, (_, entry) in each.items()}})
-        chosen |= {stage: value for stage, value in each.items() if stage in stages[lock]}
-    for name in set(names) - set(map(str, locks)):
-        if side := side_of(name, chosen):
-            take(name, side)
-        else:
+        chosen |= each
+    jobs.put_in_order()
+    gone = {stage: entry for stage, (_, entry) in chosen.items() if not any(stage in each for each in stages.values())}
+    leftovers = {*outputs(gone), *(str(paths.over_seeds(version_of(stage))) for stage in gone)}
+    for name in names:
+        if stage := maker_of(name, stages):
+            take(name, chosen[stage][0] if stage in chosen else OURS)
+        elif name in leftovers:
             (ROOT / name).unlink(missing_ok=True)
-    cli.log(f"merge: resolved {len(names)} files that the pipeline makes, with the results of both sides")
+    cli.log(f"merge: {len(names)} files that the pipeline makes, with the results of both sides")
     put_in_place()
 
 
@@ -150,7 +152,13 @@ def main() -> None:
             write_bytes(path, readme.updated(path.read_text()).encode())
             refuse_conflict_markers(str(path.relative_to(ROOT)), path.read_bytes())
             git(ROOT, "add", "--", str(path))
-    git(ROOT, "add", "--all", "--", "params.yaml", *(name for name in MADE if (ROOT / name).exists()))
+    stages = made_now()
+    resolved = {"params.yaml", str(PIPELINE), str(REPLICATES)}
+    resolved |= {path for outs in stages[PIPELINE].values() for path in outs if path.startswith(MADE)}
+    resolved = {name for name in resolved if (ROOT / name).exists()}
+    resolved |= {name for name in unmerged() if maker_of(name, stages)}
+    resolved |= set(filter(None, git(ROOT, "ls-files", "--deleted", "-z", "--", *MADE).split("\0")))  # pruned
+    git(ROOT, "add", "--all", "--", *sorted(resolved))
     if rest := unmerged():
         raise UserError(f"left to you: {', '.join(rest)}; `git add` each when it is right")
     cli.log("All is resolved: `git commit` ends a merge, `git rebase --continue` goes on with a rebase.")

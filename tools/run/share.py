@@ -193,22 +193,30 @@ def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
         raise UserError(f"the cache lacks {shown(lost.values())}; run `make pull` or `dvc repro`, then `make push`")
 
 
+def fetch(repo: Repo, remote: Remote, cache: Remote, names: Iterable[str]) -> dict[str, BaseException]:
+    """Copy the named files into the cache, with the rights that `cache.shared` asks for; return what failed."""
+    names, odb = list(names), repo.cache.local
+    for folder in sorted({Path(cache.path, name).parent for name in names}):
+        odb.makedirs(str(folder))
+    failed = copy(remote, cache, names, "Fetching")
+    for path in filter(Path.is_file, (Path(cache.path, name) for name in names)):
+        path.chmod(odb.CACHE_MODE if path.parents[2].name != RUNS else odb._file_mode)  # as DVC does it
+    return failed
+
+
 def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
     """Fetch what is recorded and not in the cache, and the run-cache; keep nothing that is wrong."""
     folder = Path(cache.path)
     for _ in ("the lists of folders", "their files"):
         wanted = {name: path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()}
         there = sizes(remote, wanted)
-        failed = copy(remote, cache, there, "Fetching")
+        failed = fetch(repo, remote, cache, there)
         wrong = remove_wrong(folder / name for name in there)
-        for name in there:
-            if (folder / name).is_file():
-                (folder / name).chmod(0o444)  # as DVC does it
     if remote.fs.protocol not in ("http", "https"):  # which list no files
         with talking_to(remote):
             found = list(remote.fs.find(remote.fs.join(remote.path, RUNS)))
         names = [f"{RUNS}/" + "/".join(remote.fs.parts(path)[-3:]) for path in found]
-        failed |= copy(remote, cache, (name for name in names if not (folder / name).is_file()), "Fetching")
+        failed |= fetch(repo, remote, cache, (name for name in names if not (folder / name).is_file()))
         remove_wrong(folder / name for name in names)
     if failed:
         what = advice(next(iter(failed.values())))

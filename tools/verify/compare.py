@@ -9,7 +9,9 @@ from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML, YAMLError
 
+from stages.common import paths
 from stages.common.cli import UserError
+from stages.outputs import read_fingerprints
 from tools.verify import tolerance
 
 
@@ -51,11 +53,16 @@ def files_in(path: Path) -> list[str]:
 
 def read_lock(path: Path) -> dict[str, dict]:
     """The stages of a dvc.lock by name."""
+    return parse_lock(path.read_bytes())
+
+
+def parse_lock(content: bytes) -> dict[str, dict]:
+    """The same from its bytes."""
     try:
-        stages = YAML(typ="safe", pure=True).load(path.read_bytes())["stages"]
+        stages = YAML(typ="safe", pure=True).load(content)["stages"]
         outputs(stages), list(sources(stages))
     except (YAMLError, ValueError, TypeError, LookupError, AttributeError) as error:
-        raise UserError(f"{path.name} cannot be read: {' '.join(str(error).split())}; run `dvc repro`") from None
+        raise UserError(f"dvc.lock cannot be read: {' '.join(str(error).split())}; run `dvc repro`") from None
     return stages
 
 
@@ -77,8 +84,9 @@ def sources(stages: dict[str, dict], changed: Collection[str] = ()) -> Iterator[
             yield from (((stage, f"{key} in {file}"), value) for key, value in values.items())
 
 
-def judge(name: str, old: bytes | None, new: bytes | None) -> Outcome:
-    """Compare the recorded and the new bytes of one file (None: there is no such file, or it is not in Git)."""
+def judge(name: str, committed: Path, rerun: Path) -> Outcome:
+    """Compare one file of the commit, which has it only if Git keeps it, with that of the rerun."""
+    old, new = content(committed / name), content(rerun / name)
     if old is not None and old == new:
         return Outcome(name)
     suffix = PurePosixPath(name).suffix
@@ -86,12 +94,45 @@ def judge(name: str, old: bytes | None, new: bytes | None) -> Outcome:
         return Outcome(name, "uncompared", f"there is no tolerance for {suffix} files")
     if old is None or new is None:
         return Outcome(name, "beyond", "must be the same to the bit on every platform")
+    if PurePosixPath(name).is_relative_to(paths.FINGERPRINTS):
+        return judge_fingerprints(name, committed, rerun)
     try:
         gaps = tolerance.gaps(name, old, new)
     except ValueError as error:
         return Outcome(name, "beyond", f"no tolerance covers this: {error}")
     level = "within" if tolerance.covers(gaps) else "beyond"
     return Outcome(name, level, f"{level} tolerance: {tolerance.shown(gaps)}", gaps)
+
+
+def judge_fingerprints(name: str, committed: Path, rerun: Path) -> Outcome:
+    """Say where two trainings part. That they do is no matter of tolerance: their metrics show whether it matters."""
+    version = PurePosixPath(name).stem
+    try:
+        old, new = (read_fingerprints(folder / name) for folder in (committed, rerun))
+        return Outcome(name, "uncompared", f"train@{version}: {first_difference(version, old, new)}")
+    except (UserError, ValueError) as error:
+        return Outcome(name, "beyond", f"no tolerance covers this: {error}")
+
+
+def first_difference(version: str, old: list[list[tuple[str, str]]], new: list[list[tuple[str, str]]]) -> str:
+    """The first epoch, and in it the first variable, after which two trainings have other bits.
+
+    Args:
+        old, new: what `outputs.read_fingerprints` gives; they differ.
+
+    Raises:
+        ValueError: when the variables are not the same ones.
+    """
+    for epoch, (before, after) in enumerate(zip(old, new, strict=False), start=1):
+        if [variable for variable, _ in before] != [variable for variable, _ in after]:
+            raise ValueError(f"epoch {epoch} has other variables")
+        changed = [one for (one, digest), (_, other) in zip(before, after, strict=True) if digest != other]
+        if changed:
+            same = f"same until epoch {epoch - 1}, " if epoch > 1 else ""
+            *layer, name = changed[0].removeprefix(f"{version}/").split("/")
+            where = f"layer {'/'.join(layer)}, {name}" if changed[0].startswith(f"{version}/") else changed[0]
+            return f"{same}first different in epoch {epoch}, {where} ({len(changed)} of {len(before)} variables)"
+    return f"same in all epochs that both have; {len(old)} recorded, {len(new)} now"
 
 
 def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> list[Outcome]:
@@ -118,7 +159,7 @@ def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> li
         elif any(PurePosixPath(name).is_relative_to(path) for name in untracked):
             outcomes.append(Outcome(path, "beyond", "is missing in the commit, though Git should keep it"))
         else:
-            outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, None, None))
+            outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, committed, rerun))
     return outcomes
 
 
@@ -140,7 +181,7 @@ def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: 
     names = [path]
     if (committed / path).is_dir():
         names = sorted({f"{path}/{name}" for folder in (committed, rerun) for name in files_in(folder / path)})
-    outcomes = [judge(name, content(committed / name), content(rerun / name)) for name in names]
+    outcomes = [judge(name, committed, rerun) for name in names]
     kept = md5(committed / path)
     if kept == recorded:
         return outcomes

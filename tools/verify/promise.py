@@ -1,7 +1,6 @@
 """Are the bits promised here? Only for TensorFlow on the CPU of Linux machines with AVX2, held to its instructions."""
 
 import platform
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from stages.common import environment
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
 
-ASK = "import sys; from stages.common import runtime; sys.exit(not runtime.backend.finds_gpu())"
+ASK = "import sys; from stages import compute; sys.exit(not compute.backend.finds_gpu())"
 
 
 def why_not(params: Path) -> list[str]:
@@ -19,13 +18,20 @@ def why_not(params: Path) -> list[str]:
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         reasons.append(f"the platform is {system} on {machine}, not Linux on x86_64")
-    elif not re.search(r"^flags\s*:.*\bavx2\b", Path("/proc/cpuinfo").read_text(), re.MULTILINE):
+    elif "avx2" not in cpu_info().get("flags", "").split():
         reasons.append("the processor has no AVX2")
     if parameters.get("instructions") == "native":
         reasons.append("params.yaml says `instructions: native`")
     if parameters.get("device") == "gpu":
         reasons.append("params.yaml says `device: gpu`")
     return reasons
+
+
+def cpu_info() -> dict[str, str]:
+    """What Linux tells of the first processor, by name; nothing on other systems."""
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().split("\n\n")[0].splitlines() if path.exists() else []
+    return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
 def not_recorded(params: Path) -> list[str]:

@@ -3,30 +3,32 @@
 The clone starts with an empty DVC cache, no run-cache and no remote, so that every stage works. One line for each
 output says `same` or `different`; the last line is the verdict, with exit status 0, 0 and 1: `reproduced to the bit`,
 `reproduced within tolerance` (on a platform for which the bits are not promised) or `not reproduced`.
-Nothing in the checkout changes. TMPDIR decides where the clone lies; it needs about 0.5 GB.
+Nothing in the checkout changes, except that a statement of what came out is written to verification/ (statement.py), for
+`make sign`; it is about the commit, whatever the checkout holds. TMPDIR decides where the clone lies; it needs about 0.5 GB.
 """
 
 import argparse
 import contextlib
 import os
+import platform
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from stages.common import cli, environment, locks
+from stages.common import cli, environment, files, locks
 from stages.common.cli import UserError
 from stages.download import fetch
 from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git, top
-from tools.verify import promise
+from tools.verify import promise, statement
 from tools.verify.compare import Outcome, compare, read_lock, verdict
 
 ON_JAX = environment.KERAS_BACKEND == "jax"
 LOCKS = ["requirements/compute.txt", "requirements/report.txt"] + ["requirements/jax.txt"] * ON_JAX
-OLDER_LOCKS = ["requirements.txt", "requirements-report.txt"] + ["requirements-jax.txt"] * ON_JAX
 DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -75,16 +77,19 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     return committed, rerun
 
 
+def locks_in(folder: Path) -> list[Path]:
+    """The locks of what decides a result that a copy of the project has."""
+    return [folder / name for name in LOCKS if (folder / name).is_file()]
+
+
 def check_versions(folder: Path, commit: str) -> None:
     """UserError if this environment has not the library versions that the commit pins: they are part of the result.
 
     On JAX a package may be missing, as TensorFlow and what it needs; a stage says so if it is one that it needs.
     """
-    texts = [(folder / name).read_text("utf-8") for name in LOCKS + OLDER_LOCKS if (folder / name).is_file()]
+    texts = [path.read_text("utf-8") for path in locks_in(folder)]
     if not texts:
-        raise UserError(
-            f"{commit[:12]} has no {LOCKS[0]}, so that nobody knows which libraries its results were made with"
-        )
+        raise UserError(f"{commit[:12]} has no {LOCKS[0]}: check it out in a clone of its own and verify it there")
     wanted = {name: version for text in texts for name, version in locks.pins(text).items()}
     here = locks.installed(sys.path)
     wrong = locks.differences(wanted, here) + ([] if ON_JAX else locks.missing(wanted, here))
@@ -119,21 +124,58 @@ def ignore_signals() -> None:
         signal.signal(number, signal.SIG_IGN)
 
 
-def verify(rev: str, folder: Path) -> tuple[list[Outcome], list[str]]:
-    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards.
+@dataclass(frozen=True)
+class Seen:
+    """What a rerun of a commit gave: outcomes, why other bits are no surprise, and SHA-256 of outputs and of locks."""
 
-    Returns:
-        The outcomes, and why the bits are not promised for this commit on this machine.
-    """
+    commit: str
+    outcomes: list[Outcome]
+    not_promised: list[str]
+    digests: dict[str, str]
+    locks: dict[str, str]
+
+
+def verify(rev: str, folder: Path, tolerant: bool) -> Seen:
+    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards; `tolerant`: as on another platform."""
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
-    reasons = promise.why_not(committed / "params.yaml")
+    reasons = promise.why_not(committed / "params.yaml") + ["asked for by --tolerance"] * tolerant
     check_versions(committed, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))
     untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
-    return compare(committed, rerun, [name for name in untracked if name]), reasons
+    outcomes = compare(committed, rerun, [name for name in untracked if name])
+    digests = statement.hash_outputs(committed, rerun)
+    return Seen(
+        commit,
+        outcomes,
+        reasons,
+        digests,
+        {str(path.relative_to(committed)): files.sha256(path) for path in locks_in(committed)},
+    )
+
+
+def state(seen: Seen, reproduced: bool, line: str, who: str) -> None:
+    """Write the statement of what was seen; where that fails, warn: the verdict stands without it."""
+    bits = all(outcome.level == "same" for outcome in seen.outcomes)
+    try:
+        predicate = statement.Predicate(
+            commit=seen.commit,
+            reproduced="bits" if bits else "tolerance" if reproduced else "no",
+            verdict=line,
+            not_promised=seen.not_promised,
+            machine=statement.machine(),
+            python=platform.python_version(),
+            locks=seen.locks,
+        )
+        path = statement.path_of(seen.commit, who)
+        statement.write(statement.make(predicate, seen.digests), path)
+    except (OSError, ValueError) as error:
+        reason = cli.explain_os_error(error) if isinstance(error, OSError) else error
+        cli.warn(f"no statement: {reason}")
+    else:
+        cli.log(f"statement: {path.relative_to(ROOT)}; `make sign` signs it")
 
 
 def main() -> None:
@@ -143,6 +185,7 @@ def main() -> None:
     )
     parser.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
     parser.add_argument("--tolerance", action="store_true", help="compare within tolerance even on a promised platform")
+    parser.add_argument("--who", default=statement.who(), help="name of the statement's file (default: %(default)s)")
     parser.add_argument("--keep", action="store_true", help="leave the temporary folder, and name it")
     args = parser.parse_args()
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -150,17 +193,17 @@ def main() -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="verify-")).resolve()
     try:
-        outcomes, reasons = verify(args.rev, folder)
-        reasons += ["asked for by --tolerance"] * args.tolerance
+        seen = verify(args.rev, folder, args.tolerance)
     finally:
         ignore_signals()
         if args.keep:
             cli.log(f"kept: {folder}")
         else:
             shutil.rmtree(folder)
-    print(*outcomes, sep="\n")
-    if reasons:
-        print(f"compared within tolerance: {'; '.join(reasons)}")
-    reproduced, line = verdict(outcomes, tolerant=bool(reasons))
-    print(line)
+    print(*seen.outcomes, sep="\n")
+    if seen.not_promised:
+        print(f"compared within tolerance: {'; '.join(seen.not_promised)}")
+    reproduced, line = verdict(seen.outcomes, tolerant=bool(seen.not_promised))
+    print(line, flush=True)
+    state(seen, reproduced, line, args.who)
     sys.exit(0 if reproduced else 1)

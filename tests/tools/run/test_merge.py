@@ -109,20 +109,18 @@ def test_a_rebase_and_a_clone_without_the_other_s_run_cache(toy, tmp_path):
     tree(clone)
 
 
-def test_readme_tables_and_what_is_left_to_a_person(toy):
+def test_what_people_write_is_left_to_them(toy):
     for branch, version in (("a", "mlp"), ("b", "cnn")):
         changed(toy, branch, with_rate(version))
-        toy.edit(
-            "gate.yaml",
-            "loss: {better: lower, tolerance: 0.005}",
-            f"loss: {{better: lower, tolerance: 0.{version}}}".replace("mlp", "1").replace("cnn", "2"),
-        )
-        toy.run("git", "commit", "-qam", "gate")
+        (toy.folder / "metrics/notes.md").write_text(branch)
+        toy.edit("gate.yaml", "\nloss: {better: lower", f"\n# {branch}\nloss: {{better: lower")
+        toy.commit("gate")
     merge(toy, "a", "b")
     assert "error: gate.yaml, line " in toy.make("merge", status=2)
     toy.run("git", "checkout", "--ours", "gate.yaml")
-    assert "error: left to you: gate.yaml" in toy.make("merge", status=2)
-    toy.run("git", "add", "gate.yaml")
+    assert "error: left to you: gate.yaml, metrics/notes.md; `git add` each" in toy.make("merge", status=2)
+    assert (toy.folder / "metrics/notes.md").read_text() == "a"
+    toy.run("git", "add", "gate.yaml", "metrics/notes.md")
     toy.make("merge")
     toy.run("git", "commit", "-q", "--no-edit")
     tree(toy)

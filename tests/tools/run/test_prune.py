@@ -26,6 +26,7 @@ def test_a_removed_version_leaves_nothing_behind(toy):
     toy.commit("without cnn")
     assert lines_about(toy, "cnn") == ""
     assert "cnn" not in toy.run("dvc", "plots", "show", "--json")
+    assert "reproduced to the bit" in toy.make("verify")
     assert (toy.folder / "models/mlp.keras").exists() and (toy.folder / "replicates/results/mlp.json").exists()
     assert "removed" not in toy.repro()
 

@@ -2,9 +2,11 @@
 
 import hashlib
 import importlib.metadata
+import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,9 +16,11 @@ import pytest
 from ruamel.yaml import YAML
 
 from stages.common.cli import UserError
+from stages.common.files import sha256
 from tests.conftest import ROOT
 from tools.verify import rerun as verify
-from tools.verify.rerun import Outcome, compare, verdict
+from tools.verify import statement
+from tools.verify.compare import Outcome, compare, files_in, md5, outputs, read_lock, verdict
 
 PARAMS = """
 seed: 1
@@ -26,14 +30,45 @@ device: auto
 data_parallel: 1
 models:
   tiny:
-    layers: [Flatten, {Dense: {units: 10, activation: softmax}}]
+    layers: [Flatten, {Dense: {units: 32, activation: relu}}, {Dense: {units: 10, activation: softmax}}]
     optimizer: {name: SGD, learning_rate: 0.1}
-    batch_size: 500
-    epochs: 1
+    batch_size: 100
+    epochs: 3
     validation_split: 0.05
 inference: {images: data/sample_images, top_k: 3, batch_size: 32}
 """
 METRICS = "metrics/tiny.json"
+FINGERPRINTS = "metrics/fingerprints/tiny.csv"
+# A training in which one bit of a weight flips after batch 100 of the second epoch's 570.
+FLIP = """
+import sys
+from stages.train import __main__, loop
+
+compile_steps, seen = loop.backend.compile_steps, 0
+
+def flip(variable):
+    weights = variable.numpy()
+    weights.view("uint32")[400, 5] ^= 1 << 20  # of a pixel in the middle
+    variable.assign(weights)
+
+def compile_with_a_flip(network, optimizer, batch_size):
+    run = compile_steps(network, optimizer, batch_size)
+
+    def run_steps(images, labels, order, start, stop):
+        global seen
+        at, seen = start + 570 + 100 - seen, seen + stop - start
+        if not start < at <= stop:
+            return run(images, labels, order, start, stop)
+        before = run(images, labels, order, start, at)
+        flip(network.layers[1].kernel)
+        return [one + other for one, other in zip(before, run(images, labels, order, at, stop))]
+
+    return run_steps
+
+loop.backend.compile_steps = compile_with_a_flip
+sys.argv[1:] = ["tiny"]
+__main__.main()
+"""
 
 
 class Project:
@@ -52,7 +87,10 @@ class Project:
         (home / "gitconfig").write_text("[user]\n name = Test\n email = test@example.org\n")
 
     def git(self, *arguments: str) -> str:
-        return subprocess.check_output(["git", *arguments], cwd=self.folder, env=self.environment, text=True)
+        return self.run("git", *arguments)
+
+    def run(self, *command: str) -> str:
+        return subprocess.check_output(command, cwd=self.folder, env=self.environment, text=True)
 
     def commit(self) -> None:
         self.git("add", "-A")
@@ -107,13 +145,14 @@ def proven(project) -> Iterator[tuple[subprocess.CompletedProcess, Path, Path]]:
     before = snapshot(project.folder)
     done = project.verify("--keep")
     assert snapshot(project.folder) == before
-    kept = Path(done.stderr.rpartition("kept: ")[2].strip())
+    kept = Path(done.stderr.rpartition("kept: ")[2].splitlines()[0])
     yield done, kept / "committed", kept / "rerun"
     shutil.rmtree(kept)
 
 
 def snapshot(folder: Path) -> dict[str, int]:
-    return {str(path): path.stat().st_mtime_ns for path in folder.rglob("*") if "__pycache__" not in path.parts}
+    kept = (path for path in folder.rglob("*") if not {"__pycache__", "verification"} & {*path.parts})
+    return {str(path): path.stat().st_mtime_ns for path in kept}
 
 
 @pytest.fixture
@@ -142,6 +181,47 @@ def test_an_untouched_commit_is_reproduced_to_the_bit(proven):
     assert {METRICS, "models/tiny.keras", "data/raw", "metrics/history/tiny.csv"} <= {line.split()[1] for line in lines}
     assert done.stderr.count("Running stage") == 4, "every stage works"
     assert not (rerun.parent / "cache").exists(), "nothing was kept in a cache, and nothing came from one"
+
+
+def test_what_came_out_is_stated(project, proven):
+    done, committed, rerun = proven
+    commit = project.git("rev-parse", "HEAD").strip()
+    path = project.folder / "verification" / commit / "test@example.org.json"
+    assert f"statement: {path.relative_to(project.folder)}; `make sign` signs it" in done.stderr
+    made = statement.parse(path.read_bytes())
+    files = [name for name in files_in(rerun) if name.startswith(("data/", "models/", "metrics/"))]
+    assert made.digests().keys() == {"dvc.lock", *files}
+    assert {name: sha256(rerun / name) for name in files} | {
+        "dvc.lock": sha256(committed / "dvc.lock")
+    } == made.digests()
+    said = made.predicate
+    assert (said.commit, said.reproduced, said.verdict) == (commit, "bits", done.stdout.splitlines()[-1])
+    assert said.locks == {"requirements.txt": sha256(ROOT / "requirements.txt")}
+    assert "avx2" in said.machine.instruction_sets and said.machine.processor in Path("/proc/cpuinfo").read_text()
+    assert json.loads(path.read_bytes())["_type"] == "https://in-toto.io/Statement/v1"
+    assert not any(word in path.read_text() for word in (str(rerun.parent), str(project.folder), socket.gethostname()))
+
+
+def test_a_bit_that_flipped_in_training_is_traced_to_its_version_epoch_and_layer(project):
+    """The flipped run is committed; what the checkout holds besides says nothing about the commit."""
+    project.git("checkout", "-q", "-b", "flipped")
+    project.run(sys.executable, "-c", FLIP)
+    project.run("dvc", "commit", "-fq", "train@tiny")
+    project.run("dvc", "repro", "-q")
+    project.commit()
+    (project.folder / METRICS).write_text("{}")
+    done = project.verify("--who", "me")
+    project.git("checkout", "-qf", "main")
+    project.run("dvc", "checkout", "-q")
+    assert done.returncode == 1, done.stderr
+    *lines, last = done.stdout.splitlines()
+    assert last.startswith("not reproduced")
+    (line,) = (line for line in lines if FINGERPRINTS in line)
+    assert "train@tiny: same until epoch 1, first different in epoch 2, layer dense, kernel (4 of 6 variables)" in line
+    (path,) = (project.folder / "verification").glob("*/me.json")
+    made = statement.parse(path.read_bytes())
+    assert (made.predicate.commit, made.predicate.reproduced) == (project.git("rev-parse", "flipped").strip(), "no")
+    assert made.digests()[METRICS] == sha256(project.folder / METRICS), "what the rerun gave, which main records"
 
 
 def test_one_altered_byte_and_one_altered_hash_are_each_named(project, tmp_path):
@@ -274,6 +354,40 @@ def test_each_altered_file_is_named_with_what_is_right(copies):
     assert found[METRICS].startswith("beyond tolerance: accuracy 0.")
 
 
+def fingerprints(*epochs: str) -> str:
+    """One character for each variable's hash: `fingerprints("ab", "cd")` is two epochs of two variables."""
+    names = ("tiny/dense/kernel", "sgd/momentum")
+    rows = [
+        f"{epoch},{name},{digest * 16}"
+        for epoch, digests in enumerate(epochs, 1)
+        for name, digest in zip(names, digests, strict=False)
+    ]
+    return "\n".join(["epoch,variable,sha256", *rows, ""])
+
+
+@pytest.mark.parametrize(
+    ("new", "level", "note"),
+    [
+        (fingerprints("ab", "ed"), "uncompared", "same until epoch 1, first different in epoch 2, layer dense, kernel (1 of 2 variables)"),
+        (fingerprints("ab", "ce"), "uncompared", "same until epoch 1, first different in epoch 2, sgd/momentum (1 of 2 variables)"),
+        (fingerprints("ef", "ed"), "uncompared", "first different in epoch 1, layer dense, kernel (2 of 2 variables)"),
+        (fingerprints("ab"), "uncompared", "same in all epochs that both have; 2 recorded, 1 now"),
+        (fingerprints("ab", "c"), "beyond", "epoch 2 has other variables"),
+        ("epoch\n", "beyond", "the header must be"),
+    ],
+)  # fmt: skip
+def test_where_trainings_part_is_named_and_no_matter_of_tolerance(copies, new, level, note):
+    for folder, text in zip(copies, (fingerprints("ab", "cd"), new), strict=True):
+        edit(folder / "dvc.lock", md5_of(folder / FINGERPRINTS), hashlib.md5(text.encode()).hexdigest())
+        (folder / FINGERPRINTS).write_text(text)
+    outcomes = compare(*copies)
+    (outcome,) = (outcome for outcome in outcomes if outcome.level != "same")
+    assert (outcome.path, outcome.level) == (FINGERPRINTS, level)
+    assert note in outcome.note
+    assert verdict(outcomes, tolerant=True)[0] is (level == "uncompared")
+    assert verdict(outcomes, tolerant=False)[0] is False
+
+
 def test_a_wrong_record_is_no_matter_of_tolerance(copies):
     committed, rerun = copies
     text = (committed / METRICS).read_text()
@@ -292,7 +406,13 @@ def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
     with (committed / "dvc.lock").open("w") as file:
         yaml.dump(lock, file)
     found = different(compare(committed, rerun))
-    assert found.keys() == {"dvc.lock", "metrics/old.json", "models/tiny.keras", "metrics/history/tiny.csv"}
+    assert found.keys() == {
+        "dvc.lock",
+        "metrics/old.json",
+        "models/tiny.keras",
+        "metrics/history/tiny.csv",
+        FINGERPRINTS,
+    }
     assert "stage evaluate@old is not in dvc.yaml; stage train@tiny is not recorded" in found["dvc.lock"]
     assert "no stage of dvc.yaml makes it" in found["metrics/old.json"]
     assert "does not record it" in found["models/tiny.keras"]
@@ -302,8 +422,12 @@ def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
     ("old", "new", "named"),
     [
         ("seed: 1", "seed: 2", "train@tiny: recorded with another version of seed in params.yaml"),
-        (md5_of(ROOT / "stages/mnist.py"), "0" * 32, "prepare: recorded with another version of stages/mnist.py"),
-        ("--out data/prepared", "--out  data/prepared", "prepare: recorded with another version of the command"),
+        (md5_of(ROOT / "stages/prepare.py"), "0" * 32, "prepare: recorded with another version of stages/prepare.py"),
+        (
+            "python -m stages.prepare",
+            "python  -m stages.prepare",
+            "prepare: recorded with another version of the command",
+        ),
     ],
 )
 def test_a_lock_that_tells_of_other_sources_is_named(copies, old, new, named):
@@ -337,22 +461,22 @@ def test_folders_that_git_keeps_are_compared_file_by_file(copies):
 def record(folder: Path, stage: str, path: str) -> None:
     yaml = YAML(typ="safe", pure=True)
     lock = yaml.load((folder / "dvc.lock").read_bytes())
-    lock["stages"][stage] = {"cmd": "true", "outs": [{"path": path, "md5": verify.md5(folder / path)}]}
+    lock["stages"][stage] = {"cmd": "true", "outs": [{"path": path, "md5": md5(folder / path)}]}
     with (folder / "dvc.lock").open("w") as file:
         yaml.dump(lock, file)
 
 
 def test_folders_are_hashed_as_dvc_does(project):
-    recorded = verify.outputs(verify.read_lock(project.folder / "dvc.lock"))
+    recorded = outputs(read_lock(project.folder / "dvc.lock"))
     for path in ("data/raw", "data/sample_images", "data/sample_labels.json"):
-        assert verify.md5(project.folder / path) == recorded[path]
+        assert md5(project.folder / path) == recorded[path]
 
 
 @pytest.mark.parametrize("text", ["", "stages: [", "stages: {train: {outs: [{path: a}]}}"])
 def test_a_damaged_lock_is_an_error_for_a_person(tmp_path, text):
     (tmp_path / "dvc.lock").write_text(text)
     with pytest.raises(UserError, match=r"dvc\.lock cannot be read"):
-        verify.read_lock(tmp_path / "dvc.lock")
+        read_lock(tmp_path / "dvc.lock")
 
 
 # -------------------------------------------------------------------------------------------------------- verdicts

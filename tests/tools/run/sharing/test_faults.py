@@ -184,6 +184,25 @@ def test_a_wrong_password_or_key(kind, setting, value, sender, receiver, tmp_pat
         assert is_whole(receiver, sender)
 
 
+def test_a_shared_cache_stays_open_to_the_group(sender, receiver, tmp_path):
+    """What `make pull` writes has the rights that DVC gives what it writes itself, whatever the umask."""
+    servers_folder = {"url": str(tmp_path / "remote")}
+    for project in (sender, receiver):
+        set_remote(project, servers_folder)
+    share(sender, "push")
+    receiver.run("dvc", "config", "--local", "cache.shared", "group")
+    receiver.run("sh", "-c", f"umask 022; {sys.executable} -m tools.run.share pull")
+    cache = receiver.folder / ".dvc/cache"
+    modes = {path.relative_to(cache).parts[0]: set() for path in cache.rglob("*")}
+    for path in cache.rglob("*"):
+        kind = "folder" if path.is_dir() else "file"
+        modes[path.relative_to(cache).parts[0]].add((kind, oct(path.stat().st_mode & 0o7777)))
+    assert modes == {
+        "files": {("folder", "0o2775"), ("file", "0o444")},
+        "runs": {("folder", "0o2775"), ("file", "0o664")},
+    }
+
+
 def test_a_pull_cut_short(sender, receiver, tmp_path):
     """By SIGKILL, while the largest object comes slowly."""
     server = tmp_path / "server"

@@ -1,0 +1,93 @@
+"""What a YAML file may hold, told in pydantic's classes, and every problem of a file in words that a person can act on."""
+
+import difflib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic_core import PydanticCustomError
+
+from stages.common.cli import UserError
+
+
+class Strict(BaseModel):
+    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), nothing changed after loading."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+def validate(path: Path | str, data: Any, schema: Any, named: Callable[[list], list] = list) -> Any:
+    """The content of a YAML file as `schema` reads it.
+
+    Args:
+        path: of the file, for messages.
+        data: what the file holds.
+        schema: a `Strict` class, or a type made of them.
+        named: turns the keys and indices that lead to a problem into those that a message names.
+
+    Raises:
+        UserError: with one line for each problem: the path of the key as `dvc exp run -S` takes it (`layers.1`), what
+            is wrong, what is allowed, and the nearest valid name for a typo.
+    """
+    try:
+        return TypeAdapter(schema).validate_python(data)
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_url=False):
+            location = [part for part in problem["loc"] if part != "[key]"]
+            key = ".".join(map(str, named(location)))
+            for below, text in _explain(problem, location, schema).items():
+                lines.append(f"  {'.'.join(filter(None, [key, below])) or 'the file'}: {text}")
+        raise UserError("\n".join([f"{path}: {len(lines)} problem(s)", *lines])) from None
+
+
+def refuse(problems: str | dict[str, str]) -> PydanticCustomError:
+    """The error to raise in a validator: what is wrong with a block, or what with each key path below it."""
+    problems = {"": problems} if isinstance(problems, str) else problems
+    return PydanticCustomError("refused", "{problems}", {"problems": problems})
+
+
+def suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:
+    """The end of a message about a wrong name: what is allowed, if that is short, and the nearest of it."""
+    lower = {candidate.lower(): candidate for candidate in allowed}
+    best = lower.get(str(name).lower()) or next(iter(difflib.get_close_matches(str(name), allowed, n=1)), None)
+    hint = f"; did you mean {best!r}?" if best else ""
+    return (f"; allowed: {', '.join(allowed)}" if listed and len(allowed) <= 40 else "") + hint
+
+
+def shorten(value: Any) -> str:
+    """A value for messages, in at most 60 characters."""
+    try:
+        text = repr(value)
+    except ValueError:  # Python refuses to print a number of more than 4300 digits
+        return "a number far too long"
+    return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def _explain(problem: dict[str, Any], location: list, schema: Any) -> dict[str, str]:
+    """What one of pydantic's problems says, for each key path below its own."""
+    kind, given = problem["type"], problem["input"]
+    if kind == "refused":
+        return problem["ctx"]["problems"]
+    if kind == "extra_forbidden":
+        text = "unknown key" + suggestion(location[-1], sorted(_block_at(schema, location[:-1]).model_fields))
+    elif kind == "missing":
+        text = "missing; add this key"
+    elif kind == "value_error":
+        text = problem["msg"].removeprefix("Value error, ")
+    elif kind in ("model_type", "dict_type"):
+        text = f"is {shorten(given)}; a block of `key: value` lines is needed"
+    elif kind == "too_short":
+        text = f"is {shorten(given)}; at least one entry is needed"
+    else:
+        text = f"is {shorten(given)}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+    return {"": text}
+
+
+def _block_at(schema: Any, location: list) -> type[BaseModel]:
+    """The class of the block at this key path, through lists, maps and values that may be null."""
+    if isinstance(schema, type) and issubclass(schema, BaseModel):
+        return _block_at(schema.model_fields[location[0]].annotation, location[1:]) if location else schema
+    inner = get_args(schema)
+    return _block_at(inner[-1], location[1:]) if get_origin(schema) in (list, dict) else _block_at(inner[0], location)

@@ -1,0 +1,26 @@
+"""Each layer of Keras, with each of its arguments, works or is refused with a message; docs/networks.md says which."""
+
+import pytest
+
+from tests import networks
+
+pytestmark = pytest.mark.usefixtures("tensorflow")
+
+
+def written(name: str = "") -> list[str]:
+    """The page's lines about a layer of which something is refused; without a name, all of them."""
+    return [
+        line
+        for line in networks.PAGE.read_text("utf-8").splitlines()
+        if line.startswith(f"| `{name}") and line.count("|") > 3
+    ]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", networks.distinct())
+def test_a_layer_is_trained_with_each_argument_or_refused_as_the_page_says(name):
+    assert networks.rows(name, networks.refusals(name)) == written(f"{name}`")
+
+
+def test_the_page_names_every_layer_optimizer_and_schedule():
+    assert networks.page(written()) == networks.PAGE.read_text("utf-8")
