@@ -1,5 +1,6 @@
 """`python -m tools.run.repro --jobs 2` in a project of small stages: the same as one by one, side by side."""
 
+import argparse
 import re
 import shutil
 import signal
@@ -8,7 +9,7 @@ import psutil
 import pytest
 
 from tests.tools.run.small import Project
-from tools.run import jobs
+from tools.run import jobs, repro
 
 # A stage: says that it began, waits for the files in `NAME.needs`, fails if `NAME.fails` is there, writes its output.
 STEP = """
@@ -141,9 +142,12 @@ def test_the_next_run_waits_for_stages_whose_parent_was_killed(project):
     assert (project.folder / "last").read_text() == "firstleftfirstrightlast"
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "many"])
-def test_jobs_is_a_number_or_auto(project, text):
-    assert f"'{text}' is neither `auto` nor a number from 1 on" in project.run(f"--jobs={text}", status=2)
+def test_jobs_is_a_number_or_auto():
+    assert repro.number_of_jobs("3") == 3
+    assert repro.number_of_jobs("auto") is None
+    for text in ("0", "-1", "many"):
+        with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is neither `auto` nor a number from 1 on"):
+            repro.number_of_jobs(text)
 
 
 def test_auto_counts_cores_memory_and_threads(monkeypatch, tmp_path):
