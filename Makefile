@@ -54,7 +54,7 @@ ci-report: setup        ## write the report to report.md and to the summary of G
 	@$(MAKE) --silent --old-file=setup report FORMAT=markdown > report.md
 	@cat report.md >> "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
-screenshot: setup       ## take the README's picture of the report; needs chromium and chromium-driver
+screenshot: setup       ## take the README's image of the report; needs chromium and chromium-driver
 	.venv/bin/python -m tools.docs.screenshot
 
 faults: setup           ## break runs on purpose, many times, and write what happened to docs/faults.md
@@ -69,10 +69,10 @@ pull: setup             ## fetch them, check every byte and put them in place (R
 check-cache: setup      ## compare the cache with its hashes, remove what is wrong, mend it from the remote (REMOTE=...)
 	.venv/bin/python -m tools.run.share cache $(if $(REMOTE),--remote $(REMOTE))
 
-readme: setup           ## rewrite the tables of README.md
+readme: setup           ## write the tables of README.md and docs/ anew
 	.venv/bin/python -m tools.docs.readme
 
-bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what `docs/scaling.md` reckons with
+bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what the estimates in `docs/scaling.md` start from
 	.venv/bin/python -m benchmarks $(PARTS)
 	.venv/bin/python -m tools.docs.readme
 

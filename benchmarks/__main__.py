@@ -49,7 +49,7 @@ def measure_training() -> dict:
 
 
 def measure_training_growth() -> dict:
-    """Seconds of an epoch over half, once and twice the pictures, one round each."""
+    """Seconds of an epoch over half, once and twice the images, one round each."""
 
     def epoch(version: str, images: int) -> float:
         return in_turn("benchmarks.training", ["this_project"], version, images, rounds=1)["this_project"]
@@ -71,7 +71,7 @@ def measure_inference() -> dict:
 
 
 def pace(engine: str) -> dict[str, float]:
-    """From a folder and one twice as large: pictures a second, and the seconds that pass besides, before and after."""
+    """From a folder and one twice as large: images a second, and the seconds that pass besides, before and after."""
     once, twice = (inference.whole(count, engine) for count in (inference.FOLDER, 2 * inference.FOLDER))
     return {"pictures_per_s": inference.FOLDER / (twice - once), "start_s": 2 * once - twice}
 

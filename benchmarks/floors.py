@@ -40,7 +40,7 @@ def copies(tick: Callable) -> None:
 
 
 def forward_gflop(network) -> tuple[float, float]:
-    """10^9 floating-point operations of a Keras network's products for one picture: in all, and in the first such layer.
+    """10^9 floating-point operations of a Keras network's products for one image: in all, and in the first such layer.
 
     Two for each weight of a kernel and each place where it is applied; training takes three times as many, but for the
     first layer, whose inputs need no gradient.
@@ -57,7 +57,7 @@ def forward_gflop(network) -> tuple[float, float]:
 
 
 def work() -> dict[str, float]:
-    """10^9 operations to train each version on one picture, and to classify one picture with ResNet50."""
+    """10^9 operations to train each version on one image, and to classify one image with ResNet50."""
     import keras
 
     from stages import network

@@ -17,12 +17,12 @@ WEIGHTS = ROOT / "models/resnet50"
 PICTURES = 128  # of a round where nothing is decoded
 BATCH = 32
 FOLDER = 512  # JPEG files
-MANY = 100_000  # files that are no pictures
+MANY = 100_000  # files that are no images
 
 
 @contextmanager
 def folder_of_jpegs(count: int) -> Iterator[Path]:
-    """A folder of `count` JPEG files of 500 x 375 pixels, cut from the sample pictures; links to 512 different ones."""
+    """A folder of `count` JPEG files of 500 x 375 pixels, cut from the sample images; links to 512 different ones."""
     import numpy as np
     from PIL import Image
 
@@ -168,7 +168,7 @@ def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options)
 def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> list[tuple[float, float]]:
     """The time, and the MiB that Ray's driver has of its own, after a tenth of `count` files and at the end.
 
-    The files are no pictures: workers read them and find that out, and nothing is computed, but every name and answer
+    The files are no images: workers read them and find that out, and nothing is computed, but every name and answer
     goes through Ray, the driver and the file of predictions.
     """
     with tempfile.TemporaryDirectory() as name:
@@ -178,7 +178,7 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
         for number in range(count):
             path = folder / f"{number:07}.jpg"
             first = folder / f"{number - number % 10_000:07}.jpg"  # a file may have 65,000 names
-            os.link(first, path) if path != first else path.write_text("no picture")
+            os.link(first, path) if path != first else path.write_text("no image")
         environment = os.environ | {"RAY_ADDRESS": address}
         with infer(
             folder, out, f"engine: ray, workers: {workers}", data, stderr=subprocess.PIPE, env=environment
@@ -189,7 +189,7 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
                 if number in (count // 10, count)
             ]
         assert driver.returncode == 0
-        assert (out / paths.RESNET50_PREDICTIONS).read_bytes().count(b'"error": "no picture that can be read') == count
+        assert (out / paths.RESNET50_PREDICTIONS).read_bytes().count(b'"error": "no image that can be read') == count
     return seen
 
 
@@ -199,7 +199,7 @@ def _own_mib(process: int) -> float:
 
 
 def memory(count: int) -> dict[str, float]:
-    """Seconds and peak memory (MiB) of the infer stage on a folder of `count` pictures."""
+    """Seconds and peak memory (MiB) of the infer stage on a folder of `count` images."""
     with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         process = infer(folder, Path(out), "engine: local", stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""What grows with the number of pictures, versions and bytes: the costs that docs/scaling.md reckons with."""
+"""What grows with the number of images, versions and bytes: the costs that docs/scaling.md reckons with."""
 
 import hashlib
 import json
@@ -14,7 +14,7 @@ from benchmarks.inference import folder_of_jpegs
 from benchmarks.pipeline import seconds
 from benchmarks.side_by_side import ROOT, ROUNDS
 
-DECODED = 256  # pictures
+DECODED = 256  # images
 FILES = 50_000  # of the folder that DVC hashes
 VERSIONS = (10, 100, 1_000)
 HASHED = 2**29  # bytes

@@ -22,7 +22,7 @@ def networks() -> dict:
 
 
 def read(version: str, images: int):
-    """params.yaml, the block of a version or of networks.yaml without early stopping, and that many training pictures.
+    """params.yaml, the block of a version or of networks.yaml without early stopping, and that many training images.
 
     They are repeated where more are asked for than there are.
     """

@@ -1,6 +1,6 @@
-"""The tutorial as one script, in plain Keras: the same data, versions, epochs and pictures as the pipeline.
+"""The tutorial as one script, in plain Keras: the same data, versions, epochs and images as the pipeline.
 
-Nothing of this project is used but the files that it downloaded. The pictures are normalised once, where the tutorial
+Nothing of this project is used but the files that it downloaded. The images are normalised once, where the tutorial
 did it three times.
 """
 

@@ -1,4 +1,4 @@
-"""Measure one trained model version on all 10,000 official test pictures."""
+"""Evaluate one trained model version on all 10,000 official test images."""
 
 import math
 from pathlib import Path
@@ -43,7 +43,7 @@ def evaluate(
         metrics: JSON, `accuracy` (share of right predictions), `loss` (mean cross-entropy, natural logarithm), `ece`
             (expected calibration error) and `brier` (Brier score), see `scoring`.
         classes: CSV, precision, recall and F1 of each class.
-        predictions: CSV, one row a picture in the test set's order: actual, predicted, probability of the predicted.
+        predictions: CSV, one row an image in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
     """
     figures, probabilities = compile_evaluate(model)(digits.images, digits.labels)

@@ -16,7 +16,7 @@ UNSIGNED_BYTE = 0x08  # IDX type code, http://yann.lecun.com/exdb/mnist/
 
 @dataclass(frozen=True)
 class Digits:
-    """Pictures with their labels: images float32 (n, 28, 28, 1) in [0, 1], labels uint8 (n,) in 0..9."""
+    """Images with their labels: images float32 (n, 28, 28, 1) in [0, 1], labels uint8 (n,) in 0..9."""
 
     images: np.ndarray
     labels: np.ndarray
@@ -51,7 +51,7 @@ def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
 
 
 def read_images(path: Path | str, count: int) -> np.ndarray:
-    """Read `count` pictures: uint8 (count, 28, 28), 0 is background, 255 is ink."""
+    """Read `count` images: uint8 (count, 28, 28), 0 is background, 255 is ink."""
     return read_idx(path, (count, SIDE, SIDE))
 
 
@@ -75,7 +75,7 @@ def load(folder: Path | str, part: str) -> Digits:
         raise UserError(f"{folder}/{part}_labels.npy: not labels from 0 to 9; run `dvc repro prepare`")
     if images.dtype != np.float32 or images.shape != (len(labels), SIDE, SIDE):
         raise UserError(
-            f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not {len(labels)} float32 pictures of "
+            f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not {len(labels)} float32 images of "
             f"{SIDE} x {SIDE}; run `dvc repro prepare`"
         )
     if not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):  # so written, NaN is refused too

@@ -128,7 +128,7 @@ def read_classes(path: Path | str) -> list[list[float]]:
 
 
 def read_top_k(path: Path | str) -> list[dict]:
-    """ResNet50's entries, one a picture. Raises UserError for a missing file and for one in another format."""
+    """ResNet50's entries, one an image. Raises UserError for a missing file and for one in another format."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         for entry in entries:

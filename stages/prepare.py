@@ -35,7 +35,7 @@ def prepare(raw: Path, out: Path) -> None:
         for part, (images, labels) in arrays.items():
             write_array(folder / f"{part}_images.npy", normalise(images))
             write_array(folder / f"{part}_labels.npy", labels)
-            cli.log(f"{part}: {len(labels)} pictures")
+            cli.log(f"{part}: {len(labels)} images")
         write_sums(folder, {path.name: sha256(path) for path in folder.iterdir()})
 
 

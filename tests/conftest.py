@@ -77,7 +77,7 @@ def resnet50_folder(downloaded) -> Path:
 
 @pytest.fixture(scope="session")
 def digits(raw_mnist) -> mnist.Digits:
-    """The first 600 real training pictures, as `mnist.load` gives them."""
+    """The first 600 real training images, as `mnist.load` gives them."""
     images = mnist.read_images(raw_mnist / "train-images-idx3-ubyte", mnist.COUNTS["train"])[:600]
     labels = mnist.read_labels(raw_mnist / "train-labels-idx1-ubyte", mnist.COUNTS["train"])[:600]
     return mnist.Digits(normalise(images)[..., None], labels)

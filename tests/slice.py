@@ -1,5 +1,5 @@
 """Train versions of params.yaml, networks of the benchmarks' list and a small one with each optimizer on a few real
-pictures, classify one, and print the SHA-256 of each result.
+images, classify one, and print the SHA-256 of each result.
 
 `python -m tests.slice INPUTS.npz RESNET50 PARAMS [NAME ...]` works under another processor, too: test_portability.py runs
 it under emulated ones. NAME: a version or network, `with-Adam` for an optimizer, `bfloat16`, `gelu`, or `resnet50`.

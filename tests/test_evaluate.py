@@ -28,7 +28,7 @@ def pictures(shown: np.ndarray) -> np.ndarray:
 
 
 def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
-    actual = np.arange(1234) % 10  # no multiple of the number of pictures computed at once
+    actual = np.arange(1234) % 10  # no multiple of the number of images computed at once
     shown = np.where(np.arange(1234) % 4 == 0, (actual + 1) % 10, actual)  # 309 wrong, all of an even digit
     paths = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv", "d.json")]
     evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), *paths)

@@ -124,10 +124,10 @@ def test_prepared_arrays_are_loaded_with_a_channel_axis(prepared, digits):
 @pytest.mark.parametrize(
     ("kind", "change", "message"),
     [
-        ("images", lambda a: a.astype(np.float64), r"float64 \(600, 28, 28\), not 600 float32 pictures of 28 x 28"),
-        ("images", lambda a: a.astype(">f4"), r">f4 \(600, 28, 28\), not 600 float32 pictures"),
-        ("images", lambda a: a[:599], r"float32 \(599, 28, 28\), not 600 float32 pictures"),
-        ("images", lambda a: a[..., None], r"float32 \(600, 28, 28, 1\), not 600 float32 pictures"),
+        ("images", lambda a: a.astype(np.float64), r"float64 \(600, 28, 28\), not 600 float32 images of 28 x 28"),
+        ("images", lambda a: a.astype(">f4"), r">f4 \(600, 28, 28\), not 600 float32 images"),
+        ("images", lambda a: a[:599], r"float32 \(599, 28, 28\), not 600 float32 images"),
+        ("images", lambda a: a[..., None], r"float32 \(600, 28, 28, 1\), not 600 float32 images"),
         ("images", lambda a: a * 255, "pixels outside 0 to 1"),
         ("images", lambda a: a - 1, "pixels outside 0 to 1"),
         ("images", lambda a: np.where(a == a.max(), np.float32(np.nan), a), "pixels outside 0 to 1"),

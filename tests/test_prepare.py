@@ -83,7 +83,7 @@ def test_what_is_written_can_be_loaded(prepared):
 def test_the_command_writes_the_same_bytes_and_replaces_what_was_there(stage, prepared, raw_mnist, earlier, tmp_path):
     (earlier / "stale").touch()
     done = stage("prepare", cwd=lay(tmp_path, raw=raw_mnist))
-    assert (done.returncode, done.stderr) == (0, "train: 60000 pictures\ntest: 10000 pictures\n")
+    assert (done.returncode, done.stderr) == (0, "train: 60000 images\ntest: 10000 images\n")
     assert sorted(path.name for path in earlier.iterdir()) == NAMES
     assert {name: sha256(earlier / name) for name in NAMES} == {name: sha256(prepared / name) for name in NAMES}
     assert sorted(path.name for path in earlier.parent.iterdir()) == ["prepared", "raw"]

@@ -1,4 +1,4 @@
-"""Break runs on purpose, many times, and see that one more run gives the bytes of one that was never disturbed.
+"""Break runs on purpose, many times, and check that one more run gives the bytes of a run that was never disturbed.
 
 Every fault is tried on a small copy of the project in a temporary folder, with the real data and one version that
 trains for seconds. Prints a table: fault, tries, what happened; exit status 1 if anything went wrong. Faults that need
@@ -247,7 +247,7 @@ def kill_stages(lab: Lab, tries: int, number: signal.Signals) -> str:
                 strike(process, lab.random.uniform(0, stage.seconds), lambda running: running.send_signal(number))
             if process.returncode:
                 last -= 1
-            else:  # it had ended before, which does not count
+            else:  # it ended before the signal, so this try does not count
                 stage.seconds = min(stage.seconds, time.monotonic() - started)
             lab.expect(stage.outs, whole=False)
         status, output = lab.run(*stage.command)

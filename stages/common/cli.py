@@ -52,7 +52,7 @@ def run(main: Callable[[], None]) -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether Python's, TensorFlow's or JAX's error means that; the last two are told by their words, not imported."""
+    """Whether an error of Python, TensorFlow or JAX means that memory ran out. TensorFlow and JAX are not imported for this."""
     return isinstance(error, MemoryError) or (
         type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
     )

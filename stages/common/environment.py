@@ -20,7 +20,7 @@ XLA_FLAGS = {
     "xla_cpu_prefer_vector_width": "256",
     "xla_cpu_enable_platform_dependent_math": "false",  # the same exp, log, tanh, ... on every processor
     "xla_cpu_use_xnnpack": "false",  # picks its kernels by processor and heeds no setting
-    "xla_cpu_experimental_ynn_fusion_type": "",  # so does YNNPACK: it may take over nothing
+    "xla_cpu_experimental_ynn_fusion_type": "",  # YNNPACK does the same, so it may compute nothing
 }
 HELD_TO_AVX2 = ("xla_cpu_max_isa", "xla_cpu_prefer_vector_width")
 
@@ -67,14 +67,14 @@ def check_versions(lock: str) -> None:
 forget_pythonpath()
 check_versions("compute")
 os.environ.update(PINNED)
-# What Keras computes with; the one choice that is the user's. Bits are promised for TensorFlow alone.
+# The Keras backend. The user may choose this one setting. Bits are promised for TensorFlow alone.
 KERAS_BACKEND = os.environ["KERAS_BACKEND"] = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else "tensorflow"
 if KERAS_BACKEND == "jax" and importlib.util.find_spec("jax") is None:
     sys.exit("error: KERAS_BACKEND is jax, but JAX is not installed: run `make setup EXTRAS=jax`")
 
 
 def choose(instructions: str) -> None:
-    """With "native", let XLA, oneDNN and OpenVINO use all that the processor has; call it before they first compute."""
+    """With "native", let the libraries use all instructions of the processor. Call it before they compute for the first time."""
     if instructions != "native":
         return
     flags = {name: value for name, value in XLA_FLAGS.items() if name not in HELD_TO_AVX2}

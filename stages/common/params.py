@@ -289,7 +289,7 @@ class Model(Strict):
 
 
 class Inference(Strict):
-    """ResNet50 over a folder of pictures."""
+    """ResNet50 over a folder of images."""
 
     images: Annotated[str, Field(min_length=1)]
     engine: Literal["local", "ray"] = "local"
@@ -373,7 +373,7 @@ class Params(ComputeSettings):
     @classmethod
     def _openvino_has_the_device(cls, inference: Inference, info: ValidationInfo) -> Inference:
         if inference.backend == "openvino" and info.data.get("device") == "gpu":
-            problem = "is 'openvino', which computes on the CPU; with device: gpu allowed: keras"
+            problem = "is 'openvino', which computes on the CPU only; with device: gpu write keras"
             raise refuse({"backend": problem})
         return inference
 

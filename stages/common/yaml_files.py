@@ -29,7 +29,7 @@ def load_yaml(path: Path | str, max_bytes: int, aliases: bool = True) -> Any:
     with open(path, "rb") as file:
         text = file.read(max_bytes + 1)
     if len(text) > max_bytes:
-        raise UserError(f"{path}: longer than the {max_bytes} bytes that it may have")
+        raise UserError(f"{path}: larger than {max_bytes} bytes, the most that is read; make it smaller")
     refuse_conflict_markers(path, text)
     try:
         _check_size(text, aliases)

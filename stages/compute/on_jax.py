@@ -1,4 +1,4 @@
-"""Keras on JAX: set up for a CPU, a GPU or several of them, and compiled; see tensorflow_backend.py for TensorFlow.
+"""Keras on JAX: set up for a CPU, a GPU or several of them, and compiled; see on_tensorflow.py for TensorFlow.
 
 The same seed, `threads` and device give the same bits on one machine. Other machines are not held to them.
 """
@@ -20,10 +20,11 @@ from stages.compute import losses
 def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the devices, of which more than one share each batch; return what computes, and on what.
 
-    `threads` is how many parts a kernel's work is split into on the CPU, which counts as as many devices as are asked
+    `threads` is how many threads share a kernel's work on the CPU. With more than one device, the CPU is divided into that
+    many virtual devices.
     for.
     """
-    os.environ["NPROC"] = str(settings.threads)  # XLA takes it for the number of cores, and would ask for it else
+    os.environ["NPROC"] = str(settings.threads)  # the number of cores that XLA uses; without it, all that there are
     if devices > 1:
         jax.config.update("jax_num_cpu_devices", devices)
     if settings.device == "cpu":
@@ -56,7 +57,7 @@ def _layout(axes: list) -> jax.sharding.Sharding | None:
 
 
 def _shared(batch: jax.Array) -> jax.Array:
-    """Each device gets its part of the batch; one that cannot be divided by their number, all of it."""
+    """Divide the batch among the devices. If its size is not a multiple of their number, each device gets all of it."""
     distribution = keras.distribution.distribution()
     if distribution is None or len(batch) % distribution.num_model_replicas:
         return batch
@@ -73,7 +74,7 @@ def compile_steps(
     batch_size: int,
     loss_of_examples: Callable = losses.of_examples,
 ) -> Callable:
-    """See `tensorflow_backend.compile_steps`."""
+    """See `on_tensorflow.compile_steps`."""
     optimizer.build(network.trainable_variables)
 
     def loss_of(trainable, fixed, images, labels):
@@ -116,7 +117,7 @@ def compile_steps(
 
 
 def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
-    """See `tensorflow_backend.compile_batch`."""
+    """See `on_tensorflow.compile_batch`."""
 
     @jax.jit
     def run(trainable, fixed, images, labels):
@@ -132,7 +133,7 @@ def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_e
 
 
 def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """See `tensorflow_backend.compile_call`."""
+    """See `on_tensorflow.compile_call`."""
 
     @jax.jit
     def run(trainable, fixed, pictures):

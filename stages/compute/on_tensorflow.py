@@ -4,7 +4,7 @@ Networks are computed as plain TensorFlow graphs with oneDNN's operations, the s
 slower for most convolutions, and has not all operations.
 
 `environment.py` has the settings that must be made before TensorFlow is imported; these need the imported library.
-`jax_backend.py` has the same functions for JAX.
+`on_jax.py` has the same functions for JAX.
 """
 
 import ctypes
@@ -45,7 +45,7 @@ REWRITING = ("arithmetic_optimization", "remapping", "constant_folding")
 def set_up(settings: ComputeSettings, devices: int) -> str:
     """Choose the device and fix what decides the bits; return what computes, and on what.
 
-    `threads` is how many parts a kernel's work is split into, where the number of cores decides only the speed.
+    `threads` decides how a kernel's work is divided, and so the bits; the number of cores decides only the speed.
     """
     threads = settings.threads
     if devices > 1:
@@ -230,7 +230,7 @@ def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_e
 
 
 def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile `network(prepare(pictures))` for float32 pictures of this shape."""
+    """Compile `network(prepare(images))` for float32 images of this shape."""
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape)])
     def run(pictures):

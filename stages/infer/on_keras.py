@@ -19,9 +19,9 @@ def load(path: Path) -> keras.Model:
 
 
 def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
+    """Compile the network: up to `batch_size` float32 (n, 224, 224, 3) images, red first, 0..255 -> float32 (n, 1000).
 
-    Short batches are filled up with black pictures, so that one compiled function serves all.
+    Short batches are filled up with black images, so that one compiled function serves all.
     """
     compute.set_up(settings)
     model = load(path)

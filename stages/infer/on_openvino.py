@@ -4,7 +4,7 @@ The graph is `keras.applications.ResNet50` with each BatchNormalization folded i
 probabilities agree with Keras' to 1e-5 (tests/infer/test_resnet50.py). With `ONEDNN_MAX_CPU_ISA=AVX2`
 (environment.py) they are the same bits on Intel's and AMD's processors, for any number of threads and any batch size.
 Two operations are written as others, because OpenVINO chooses their kernels by the processor and heeds no setting: the
-last layer's matrix product as a convolution, the mean over the picture as average pooling.
+last layer's matrix product as a convolution, the mean over the image as average pooling.
 """
 
 from collections.abc import Callable
@@ -22,9 +22,9 @@ from stages.resnet50 import EPSILON, MEANS
 
 
 def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile the network: float32 (n, 224, 224, 3) pictures, red first, 0..255 -> float32 (n, 1000).
+    """Compile the network: float32 (n, 224, 224, 3) images, red first, 0..255 -> float32 (n, 1000).
 
-    Each thread computes its share of the pictures by itself, which is 5% faster (2 cores, AMD EPYC) than sharing the
+    Each thread computes its share of the images by itself, which is 5% faster (2 cores, AMD EPYC) than sharing the
     work of each layer, because no thread waits for another.
     """
     environment.choose(settings.instructions)
@@ -36,7 +36,7 @@ def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> C
         "INFERENCE_PRECISION_HINT": "f32",  # else bfloat16 where the processor has it
         "INFERENCE_NUM_THREADS": threads,
         "NUM_STREAMS": threads,
-        "ENABLE_CPU_PINNING": False,  # the threads that decode pictures need the same cores
+        "ENABLE_CPU_PINNING": False,  # the threads that decode images need the same cores
     }
     compiled = ov.Core().compile_model(graph, "CPU", options)
     requests = [compiled.create_infer_request() for _ in range(min(threads, batch_size))]

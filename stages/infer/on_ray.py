@@ -1,8 +1,8 @@
-"""Classify pictures on Ray: the answers of the engine `local`, whatever the number of workers and whatever dies meanwhile.
+"""Classify images on Ray: the same predictions as engine `local`, whatever the number of workers, and also if workers die.
 
 The names are cut into chunks, and Ray Data hands them to workers that each load the weights once. A chunk is a whole
-number of batches of consecutive pictures, so that every batch holds the very pictures that it holds on one machine:
-then no backend can give other bits. Ray starts a worker that died again, elsewhere if its node died, and repeats its
+number of batches of consecutive images, so every batch holds the same images as on one machine:
+then every inference runtime gives the same bits. If a worker dies, Ray starts it again, on another node if its node died, and repeats its
 chunks. Answers that come before their turn wait in files, so that the memory of the driver does not grow with them.
 """
 
@@ -23,7 +23,7 @@ from stages.images import decode
 from stages.infer import cluster
 from stages.infer.classifier import Answer, Classifier
 
-CHUNK = 256  # pictures at most, unless a batch has more: some seconds of work, against some milliseconds of Ray's
+CHUNK = 256  # images at most, unless a batch has more: some seconds of work, against some milliseconds of Ray's
 AHEAD = 2  # chunks that a worker is given at once, so that it need not wait for the next
 
 
@@ -35,12 +35,12 @@ def answers(
     batch_size: int,
     settings: ComputeSettings,
 ) -> Iterator[Answer]:
-    """Yield the answer of each picture in the order of the names; `inference.workers` processes compute them.
+    """Yield the answer of each image in the order of the names; `inference.workers` processes compute them.
 
     Each of them takes `settings.threads` CPUs, and a GPU if the device is one.
 
     Raises:
-        UserError: see `cluster.connected`; the weights are damaged; a node does not have the pictures; Ray gave up.
+        UserError: see `cluster.connected`; the weights are damaged; a node does not have the images; Ray gave up.
     """
     batches = math.ceil(len(names) / batch_size)
     # Four chunks for each worker, so that none waits long for the last.

@@ -1,10 +1,10 @@
-"""Draw the pictures in metrics/plots from the test images, the histories and the predictions.
+"""Draw the images in metrics/plots from the test images, the histories and the predictions.
 
 digit_pixels.png          the first test image with every pixel's value written on it
 learning_curves.png       loss and accuracy of every version, epoch by epoch
 confusion_<version>.png   how often each digit was taken for which
 mistakes_<version>.png    the test images that the version got wrong with the highest probability
-resnet50_top_k.png        ResNet50's pictures, each with its most probable classes
+resnet50_top_k.png        ResNet50's images, each with its most probable classes
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -35,7 +35,7 @@ def plots(
     out: Path | str,
     epochs: Mapping[str, int],
 ) -> None:
-    """Draw every picture into the folder `out`, which is replaced as a whole.
+    """Draw every image into the folder `out`, which is replaced as a whole.
 
     `epochs` has the versions to draw, in order, and the most epochs that each may train. Raises UserError, before
     anything is written, for a file that is missing or malformed.
@@ -61,7 +61,7 @@ def plots(
     with charts.style(), atomic_folder(out) as folder:
         for name, figure in cli.progress(iterable=drawn(), total=total, unit="picture"):
             charts.save_png(figure, folder / f"{name}.png")
-    cli.log(f"{out}: {total} pictures")
+    cli.log(f"{out}: {total} images")
 
 
 def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> charts.Figure:
@@ -80,7 +80,7 @@ def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> char
 
 
 def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.Figure:
-    """ResNet50's first pictures with their classes; the entries with an "error" are counted in the title alone."""
+    """ResNet50's first images with their classes; the entries with an "error" are counted in the title alone."""
     drawn = [
         (
             picture.entry["image"],
@@ -90,7 +90,7 @@ def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.F
         for picture in pictures
     ]
     usable = sum("predictions" in entry for entry in entries)
-    title = f"ResNet50: the most probable classes of {usable} pictures"
+    title = f"ResNet50: the most probable classes of {usable} images"
     if len(pictures) < usable:
         title += f", the first {len(pictures)} shown"
     if usable < len(entries):

@@ -1,4 +1,4 @@
-"""Drawing: what every picture in metrics/plots looks like, from plain arrays to PNG files.
+"""Drawing: what every image in metrics/plots looks like, from plain arrays to PNG files.
 
 The bytes of a PNG depend on what is drawn alone. Figures are drawn by matplotlib's Agg renderer; pyplot is not used,
 as it would choose a backend from the user's settings and display. No other module imports matplotlib.
@@ -43,7 +43,7 @@ STYLE = {
 BEST = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "none"}
 
-MOST_BARS = 5  # under one picture
+MOST_BARS = 5  # under one image
 
 Picture = tuple[
     str, np.ndarray, Sequence[tuple[str, float]]
@@ -169,7 +169,7 @@ def draw_mistakes(title: str, images: Sequence[np.ndarray], captions: Sequence[t
 
 
 def draw_top_k(title: str, pictures: Sequence[Picture]) -> Figure:
-    """Pictures above bars of their classes, 5 at most."""
+    """Images above bars of their classes, 5 at most."""
     columns, bars = 4, max((min(len(classes), MOST_BARS) for _, _, classes in pictures), default=1)
     rows = max(1, math.ceil(len(pictures) / columns))
     figure = Figure(figsize=(9.6, rows * (2.2 + 0.26 * bars) + 0.7))

@@ -1,6 +1,6 @@
 """Write metrics/report/index.html: one self-contained page with all results, for people to look at.
 
-It has its pictures and styles inside, asks nothing of the network, and shows only what the declared inputs say. The
+It has its images and styles inside, asks nothing of the network, and shows only what the declared inputs say. The
 page itself is stages/report/templates/report.html; this module gathers what the template shows.
 """
 
@@ -31,17 +31,17 @@ from stages.styles import VERSION_COLOURS, VERSION_MARKERS
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
 MOST_PICTURES = 24  # of ResNet50
-MOST_GUESSES = 5  # for one picture
+MOST_GUESSES = 5  # for one image
 MOST_FILTERS = 64
 RESPONSES = 6  # filters whose response to a digit is shown
 POSITIVE, NEGATIVE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)  # Okabe and Ito's blue and vermilion, for signed numbers
 
 
-# Pictures inside the page
+# Images inside the page
 
 
 def data_uri(pixels: np.ndarray, kind: str = "PNG") -> str:
-    """A picture, uint8 (height, width) or (height, width, 3), as the text of an `img` element's `src`."""
+    """An image, uint8 (height, width) or (height, width, 3), as the text of an `img` element's `src`."""
     buffer = io.BytesIO()
     Image.fromarray(pixels).save(buffer, kind, optimize=True, **({"quality": 85} if kind == "JPEG" else {}))
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
@@ -147,7 +147,7 @@ def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
 
 
 def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
-    """The first convolution's kernels (n, rows, columns) as pictures, and what some do to a digit.
+    """The first convolution's kernels (n, rows, columns) as images, and what some do to a digit.
 
     None if n is 0, or if they are larger than the digit.
     """
@@ -174,7 +174,7 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
 
 
 def gather_pictures(pictures: Iterable[Picture], assets: Iterable[Asset]) -> list[dict]:
-    """ResNet50's pictures with their guesses, and who made them where they are sample images."""
+    """ResNet50's images with their guesses, and who made them where they are sample images."""
     known = {asset.sha256: asset for asset in assets}
     return [
         {

@@ -7,6 +7,6 @@ TUTORIAL = {
     "cnn": {
         "accuracy": 0.4601,
         "epochs": None,
-        "note": "its training pictures were divided by 255 twice more than its test pictures",
+        "note": "its training images were divided by 255 twice more than its test images",
     },
 }

@@ -1,4 +1,4 @@
-"""Where a training stands after its last finished epoch, kept in a file so that one that was cut off can go on.
+"""The state of a training after its last finished epoch, in a file, so that an interrupted training can go on.
 
 The file is no output: it lies outside the declared outputs, and is removed when these are written. It holds the hash of
 everything that decides the result, so that a training never goes on from the state of another one.

@@ -37,7 +37,7 @@ class Nodes:
             )
 
     def workers(self, node) -> list[int]:
-        """The processes on this node that classify pictures."""
+        """The processes on this node that classify images."""
         raylets = [info.process.pid for infos in node.all_processes.values() for info in infos]
         listed = subprocess.check_output(["ps", "-eo", "pid,ppid,args"], text=True).splitlines()
         rows = [line.split(maxsplit=2) for line in listed if "ray::MapWorker" in line]

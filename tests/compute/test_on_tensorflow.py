@@ -32,7 +32,7 @@ print(float(tf.matmul(a, a, transpose_b=True)[0, 0]), on_tensorflow.finds_gpu())
 
 
 def computed(work: str, change: str = "") -> subprocess.CompletedProcess:
-    """Run `work` in a fresh process, after a change to `tensorflow_backend`; it prints a digest."""
+    """Run `work` in a fresh process, after a change to `on_tensorflow`; it prints a digest."""
     command = [sys.executable, "-c", COMPUTE.format(change=change, work=work)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
@@ -58,7 +58,7 @@ def test_the_pinned_cache_sizes_are_those_that_decide_the_bits(part, work):
 
 
 def test_a_tensorflow_without_the_variables_is_told_and_computes():
-    done = computed(PRODUCT.format(dtype="float32"), "tensorflow_backend.STATICS = {'Zmissing': (0, b'')}")
+    done = computed(PRODUCT.format(dtype="float32"), "on_tensorflow.STATICS = {'Zmissing': (0, b'')}")
     assert len(done.stdout.strip()) == 64
     assert "TensorFlow: libtensorflow_cc.so.2 has no _ZZmissing: results may differ in the last bits" in done.stderr
 

@@ -1,4 +1,4 @@
-"""Reading pictures: every format that people have, whatever else lies in a folder, and files made to do harm."""
+"""Reading images: every format that people have, whatever else lies in a folder, and files made to do harm."""
 
 import hashlib
 import io
@@ -51,7 +51,7 @@ def read(folder: Path, content: bytes, name: str = "picture") -> np.ndarray:
 
 
 def difference(seen: np.ndarray, expected: np.ndarray) -> float:
-    """Mean absolute difference, of 0 to 255; a grey picture is expected in all three channels."""
+    """Mean absolute difference, of 0 to 255; a grey image is expected in all three channels."""
     expected = expected if expected.ndim == 3 else np.stack([expected] * 3, axis=-1)
     assert seen.dtype == np.uint8
     assert seen.shape == expected.shape
@@ -131,7 +131,7 @@ FORMATS = {
     "jpeg grey": (encoded(PHOTO.convert("L"), "JPEG", quality=95), GREY, 2),
     "jpeg progressive": (encoded(PHOTO, "JPEG", quality=95, progressive=True), RGB, 4),
     "jpeg cmyk": (encoded(PHOTO.convert("CMYK"), "JPEG", quality=95), RGB, 5),
-    "jpeg of two pictures": (encoded(PHOTO, "MPO", quality=95, save_all=True, append_images=[PHOTO.convert("L")]), RGB, 5),
+    "jpeg of two images": (encoded(PHOTO, "MPO", quality=95, save_all=True, append_images=[PHOTO.convert("L")]), RGB, 5),
     "png": (encoded(PHOTO, "PNG"), RGB, 0),
     "png interlaced 1 bit": (encoded(PHOTO.convert("1"), "PNG"), np.asarray(PHOTO.convert("1")) * 255, 0),
     "png grey": (encoded(PHOTO.convert("L"), "PNG"), GREY, 0),
@@ -182,7 +182,7 @@ def test_a_wrong_extension_does_not_matter(tmp_path):
     assert difference(read(tmp_path, FORMATS["png"][0], "photo.jpg"), RGB) == 0
 
 
-# How a camera stores an upright picture under each EXIF orientation (row 0 and column 0 as in EXIF 2.32, 4.6.4 A)
+# How a camera stores an upright image under each EXIF orientation (row 0 and column 0 as in EXIF 2.32, 4.6.4 A)
 STORED = {
     1: lambda upright: upright,
     2: lambda upright: upright[:, ::-1],
@@ -400,7 +400,7 @@ def test_a_file_over_the_size_limit_is_refused(tmp_path):
 def test_a_file_cut_short_is_refused(tmp_path, name, part):
     content = FORMATS[name][0]
     if "two" in name or "animated" in name:
-        content = FORMATS[re.sub(" animated| of two pictures| of two images| two pages", "", name)][0]
+        content = FORMATS[re.sub(" animated| of two images| of two images| two pages", "", name)][0]
     with pytest.raises(PictureError, match="^(damaged or cut short|no image that can be read .*)$"):
         read(tmp_path, content[: int(len(content) * part)])
 
@@ -828,7 +828,7 @@ def test_batches_keep_the_order_and_go_on_after_a_bad_file(tmp_path):
     paths = [tmp_path / f"{number}.png" for number in range(7)]
     for number, path in enumerate(paths):
         path.write_bytes(encoded(Image.new("RGB", (224, 224), (number, 0, 0)), "PNG"))
-    paths[3].write_bytes(b"no picture")
+    paths[3].write_bytes(b"no image")
     batches = list(load_batches(paths, batch_size=3, workers=2))
     assert [len(batch) for batch in batches] == [3, 3, 1]
     for number, (sha256, loaded, _) in enumerate(itertools.chain(*batches)):

@@ -1,4 +1,4 @@
-"""The infer stage on the real pictures and the real weights."""
+"""The infer stage on the real images and the real weights."""
 
 import csv
 import json
@@ -49,7 +49,7 @@ def folder(samples, tmp_path_factory):
     made = tmp_path_factory.mktemp("pictures")
     for path in samples.iterdir():
         shutil.copy(path, made)
-    (made / "notes.jpg").write_text("no picture")
+    (made / "notes.jpg").write_text("no image")
     return made
 
 
@@ -193,7 +193,7 @@ def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tm
         "below/b.jpg", "c.jpg", "flower.jpg", "motorcycle_left.png", "renamed"
     ]  # fmt: skip
     assert metrics == {"images": 5, "errors": 1, "labelled": 3, "top1_accuracy": 0.333333, "top3_accuracy": 0.666667}
-    assert "warning: 'motorcycle_left.png': not the bytes of the labelled picture" in capsys.readouterr().err
+    assert "warning: 'motorcycle_left.png': not the bytes of the labelled image" in capsys.readouterr().err
 
 
 def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(classify, samples, tmp_path, capsys):
@@ -241,9 +241,7 @@ def test_a_folder_without_a_single_readable_picture_is_an_error_and_leaves_the_r
     folder.mkdir()
     for path in samples.iterdir():
         (folder / path.name).symlink_to(path)
-    with pytest.raises(
-        UserError, match=r"^inference\.images: .*pictures: none of its 25 files can be read as an image"
-    ):
+    with pytest.raises(UserError, match=r"^inference\.images: .*images: none of its 25 files can be read as an image"):
         classify(folder)
     out = tmp_path / "out"
     assert (out / "predictions.json").read_bytes() == before[0]
@@ -350,7 +348,7 @@ def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, tmp_pa
 def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_path):
     for number in range(36):
         Image.new("RGB", (64, 64), (7 * number, 0, 0)).save(tmp_path / f"{number}.png")
-    one = 224 * 224 * 3 * 4  # bytes of a picture made ready
+    one = 224 * 224 * 3 * 4  # bytes of an image made ready
     classifier.compile_classify(resnet50_folder, "openvino", 3, SETTINGS)([np.zeros((224, 224, 3), np.float32)])
     tracemalloc.start()
     try:

@@ -65,7 +65,7 @@ class Stage:
 
 @pytest.fixture(scope="module")
 def mixed(samples, tmp_path_factory) -> Path:
-    """60 files: pictures in subfolders, a name that is no UTF-8, damaged files as the first and the last, and a link."""
+    """60 files: images in subfolders, a name that is no UTF-8, damaged files as the first and the last, and a link."""
     folder = tmp_path_factory.mktemp("mixed")
     for number in range(56):
         path = folder / f"part {number % 3}" / f"{number:02}.jpg"
@@ -74,7 +74,7 @@ def mixed(samples, tmp_path_factory) -> Path:
     shutil.copy(samples / "coffee.png", os.fsdecode(os.fsencode(folder) + b"/not \xff utf-8.png"))
     (folder / "link.png").symlink_to(samples / "coffee.png")
     for name in ("0 first", "z last"):
-        (folder / name).write_text("no picture")
+        (folder / name).write_text("no image")
     return folder
 
 
@@ -100,19 +100,19 @@ def test_ray_started_on_this_machine_gives_the_same_bytes_and_leaves_nothing_beh
 def test_pictures_in_a_bucket_are_read_by_the_workers(stage, samples, tmp_path):
     pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
     with servers.s3(tmp_path / "s3") as remote:
-        stage.images = shutil.copytree(samples, tmp_path / "s3/bucket/some pictures")
+        stage.images = shutil.copytree(samples, tmp_path / "s3/bucket/some images")
         (stage.images / "below").mkdir()
         (stage.images / "below/empty.jpg").touch()
         (stage.images / "below/.hidden").write_text("not listed")
         local = stage.run("local")
         assert len(json.loads(local[0])) == 8
-        stage.images = "s3://bucket/some pictures/"
+        stage.images = "s3://bucket/some images/"
         access = {"AWS_ENDPOINT_URL": remote["endpointurl"], "AWS_ACCESS_KEY_ID": servers.USER,
                   "AWS_SECRET_ACCESS_KEY": servers.PASSWORD}  # fmt: skip
         assert stage.run("local", **access) == local
         assert stage.run("ray", 1, **access) == local
         assert (code := stage.start("local", **access | {"AWS_SECRET_ACCESS_KEY": "wrong"})).wait(60) == 1, code
-        assert stage.log.read_text().startswith("error: inference.images: s3://bucket/some pictures/: ")
+        assert stage.log.read_text().startswith("error: inference.images: s3://bucket/some images/: ")
         assert "Traceback" not in stage.log.read_text()
 
 
@@ -203,7 +203,7 @@ def test_a_chunk_that_is_missing_or_comes_twice_stops_the_run(tmp_path, arriving
 
 
 def test_the_memory_of_the_driver_does_not_grow_with_the_answers(nodes, downloaded):
-    """Files that are no pictures, so that Ray and the driver are measured and not the network."""
+    """Files that are no images, so that Ray and the driver are measured and not the network."""
     from benchmarks.inference import driver
 
     (_, early), (_, late) = driver(6_000, 2, nodes.address, downloaded)

@@ -41,7 +41,7 @@ def prepared(raw_mnist, test_arrays, stage) -> Path:
 
 @pytest.fixture(scope="module")
 def small(prepared, tmp_path_factory) -> Path:
-    """Folder with 6,000 of the training pictures, and all test pictures."""
+    """Folder with 6,000 of the training images, and all test images."""
     folder = tmp_path_factory.mktemp("small")
     for path in prepared.glob("*.npy"):
         write_array(folder / path.name, np.load(path)[: 6000 if "train" in path.name else None])
@@ -112,7 +112,7 @@ def test_the_mlp_with_batch_normalization_is_as_good_as_on_tensorflow(run):
     assert_within_spread(run("mlp_batchnorm").measure()[0], "mlp_batchnorm")
 
 
-# Over six seeds, three epochs on these 6,000 pictures gave 0.9602 with a standard deviation of 0.0043 on TensorFlow, 0.9585
+# Over six seeds, three epochs on these 6,000 images gave 0.9602 with a standard deviation of 0.0043 on TensorFlow, 0.9585
 # with 0.0066 on JAX. This is the two pooled; the difference of two trainings spreads by the square root of two more.
 CNN_SPREAD = 0.0056
 
@@ -191,9 +191,9 @@ CLASSIFY = """
 import sys, numpy as np
 from stages.infer import classifier
 from stages.common.params import ComputeSettings
-pictures = list(np.load(sys.argv[2]))
+images = list(np.load(sys.argv[2]))
 classify = classifier.compile_classify(sys.argv[1], "keras", 4, ComputeSettings(seed=0, threads=2))
-np.save(sys.argv[3], np.concatenate([classify(pictures[:4]), classify(pictures[4:])]))
+np.save(sys.argv[3], np.concatenate([classify(images[:4]), classify(images[4:])]))
 """
 
 

@@ -63,7 +63,7 @@ def write_inputs(folder: Path) -> None:
         write_rows(folder / f"predictions/{version}.csv", "actual,predicted,probability", rows)
     (folder / "images").mkdir()
     shutil.copy(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), folder / "images/$a$ \u5b57.jpg")
-    (folder / "images/broken.jpg").write_text("no picture")
+    (folder / "images/broken.jpg").write_text("no image")
     entries = [
         {
             "image": "$a$ \u5b57.jpg",
@@ -103,7 +103,7 @@ def inputs(tmp_path: Path) -> Path:
 
 @pytest.fixture(scope="module")
 def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
-    """The pictures of the inputs as they are, by file name."""
+    """The images of the inputs as they are, by file name."""
     folder = tmp_path_factory.mktemp("drawn")
     write_inputs(folder / "in")
     draw_in_new_process(folder / "in", folder / "out", PYTHONHASHSEED="1", TZ="UTC", LC_ALL="C.UTF-8")
@@ -139,7 +139,7 @@ def test_the_user_s_settings_change_no_byte_and_cause_no_message(drawn, inputs, 
         SOURCE_DATE_EPOCH="1",
     )
     assert contents(tmp_path / "out") == drawn
-    assert printed == f"{tmp_path / 'out'}: 7 pictures\n"
+    assert printed == f"{tmp_path / 'out'}: 7 images\n"
 
 
 def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs, tmp_path):
@@ -185,7 +185,7 @@ def test_at_most_12_of_resnet50_s_pictures_are_shown_and_the_rest_is_said(inputs
     entries = [{"image": image, "predictions": [prediction("cup", 0.5)] * 9}] * 30 + [{"image": "b", "error": "bad"}]
     with charts.style():
         figure = draw_top_k(entries, read_pictures(entries, inputs / "images", most=12))
-    assert "30 pictures, the first 12 shown (1 more cannot be read)" in figure.get_suptitle()
+    assert "30 images, the first 12 shown (1 more cannot be read)" in figure.get_suptitle()
     assert len(figure.axes) == 2 * 12
     assert len(figure.axes[1].patches) == charts.MOST_BARS
 
@@ -218,5 +218,5 @@ def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_wr
 
 
 def test_a_picture_that_cannot_be_read_any_more_is_named(inputs):
-    with pytest.raises(UserError, match=r"broken\.jpg: no picture that can be read.*dvc repro"):
+    with pytest.raises(UserError, match=r"broken\.jpg: no image that can be read.*dvc repro"):
         read_pictures([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images", most=12)

@@ -222,7 +222,7 @@ def test_contrast_labels_and_structure_pass_axe(browser, axe, width, theme):
 
 
 def test_other_projects_pages_open_without_errors_too(driver, report_inputs, tmp_path):
-    """One new version, and a picture whose name is an attack."""
+    """One new version, and an image whose name is an attack."""
     inputs = report_inputs
     make_small(inputs)
     (inputs / "images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)

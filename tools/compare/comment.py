@@ -1,8 +1,8 @@
-"""Put a report into one comment of a pull request on GitHub: the first time a new one, afterwards the same again.
+"""Put a report into one comment of a pull request on GitHub: the first run writes the comment, later runs update it.
 
 `python3 tools/compare/comment.py REPORT` needs nothing but Python's own library, and these environment variables: GITHUB_API_URL
 and GITHUB_REPOSITORY, which GitHub sets; GITHUB_TOKEN, which may write comments; HEAD (owner:branch), SHA and RUN_URL of
-the run that wrote the report. The report is somebody else's text: it is shortened and mentions nobody, and which pull
+the run that wrote the report. The report is somebody else's text, so it is shortened and cannot mention anybody. Which pull
 request it belongs to is asked of GitHub.
 """
 
@@ -63,7 +63,7 @@ def main(report: Path, head: str, sha: str, run_url: str) -> None:
     query = urllib.parse.urlencode({"state": "open", "head": head})
     for pull in pages(f"pulls?{query}"):
         if pull["head"]["sha"] != sha:
-            continue  # there is a newer commit, whose run comments
+            continue  # a newer commit: its own run writes the comment
         comments = pages(f"issues/{pull['number']}/comments")
         ours = [each for each in comments if each["user"]["login"] == BOT and each["body"].startswith(MARK)]
         content = {"body": body(report, sha, run_url)}

@@ -121,7 +121,7 @@ def table(rows: list[tuple[str, str, str, str, str]]) -> str:
 
 
 def failed(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
-    """The metrics that shut the gate."""
+    """The metrics that make the gate fail."""
     return [metric for metric, *_, told in rows if told in FAILED]
 
 
@@ -141,7 +141,7 @@ def main() -> None:
         )
         hint = f"; if params.yaml lost {', '.join(gone)} on purpose, add `removed: [{', '.join(gone)}]` to gate.yaml"
         raise UserError(
-            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the verdicts above"
+            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the table above"
             + hint * bool(gone)
         )
 

@@ -41,7 +41,7 @@ FIGURES: dict[str, tuple[Callable[[float], str], int]] = {
 
 
 def extract(rev: str, folder: Path) -> None:
-    """Put the metrics of a revision into an empty folder; a UserError says that there is no such revision, or none."""
+    """Put the metrics of a revision into an empty folder. Raises UserError if there is no such revision, or it has no metrics."""
     command = ["git", "archive", "--format=zip", commit_of(rev), "metrics"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True)
     if done.returncode:

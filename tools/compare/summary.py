@@ -1,9 +1,9 @@
-"""What a branch changes, on one page: results, gate, parameters, learning curves and the pictures that differ.
+"""What a branch changes, on one page: results, gate, parameters, learning curves and the plots that differ.
 
 Markdown for a pull request, or text for a terminal. All figures come from `dvc metrics diff`, `dvc params diff` and the
 files that Git keeps, so that it needs neither cache nor remote. The exit status is 0 whatever the gate says.
 
-GitHub and GitLab strip pictures that are embedded in Markdown, but show those that a repository keeps. So a picture is a
+GitHub and GitLab strip images that are embedded in Markdown, but show those that a repository keeps. So an image is a
 link to the commit's own file, and the learning curves are also drawn in characters, which show everywhere.
 """
 
@@ -84,20 +84,20 @@ def code(value: object) -> str:
 
 
 def pictures(base: str, base_url: str, now_url: str) -> list[str]:
-    """Each picture that differs, as it was beside as it is now; without addresses a list."""
+    """Each image that differs, as it was beside as it is now; without addresses a list."""
     commit = commit_of(base)
     before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PICTURES).splitlines()
     changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PICTURES).splitlines()
     changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PICTURES).splitlines()
     if not (base_url and now_url):
-        return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No picture differs."]
+        return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No image differs."]
     _, prefix = top()
     rows = []
     for path in sorted(changed):
         old = f"![base]({base_url.replace('{path}', prefix + path)})" if path in before else ""
         new = f"![now]({now_url.replace('{path}', prefix + path)})" if Path(path).is_file() else ""
         rows.append([f"`{Path(path).name}`", old, new])
-    return table(["picture", "base", "now"], *rows) if rows else ["No picture differs."]
+    return table(["picture", "base", "now"], *rows) if rows else ["No image differs."]
 
 
 def summary(base: str, base_url: str = "", now_url: str = "") -> str:
@@ -105,7 +105,7 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
 
     Args:
         base: the revision to compare with.
-        base_url, now_url: where a picture of `base` and today's are shown, with {path} for its path in the repository.
+        base_url, now_url: where an image of `base` and today's are shown, with {path} for its path in the repository.
     """
     refuse_unmerged()
     metrics = gate.diff("metrics", base, "--all")
@@ -125,7 +125,7 @@ def main() -> None:
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--format", choices=("markdown", "text"), default="text", help="default: %(default)s")
     for name, whose in {"BASE_URL": "the base's", "NOW_URL": "today's"}.items():
-        text = f"where {whose} pictures are shown, with {{path}} in it (default: the environment variable {name})"
+        text = f"where {whose} images are shown, with {{path}} in it (default: the environment variable {name})"
         parser.add_argument(f"--{name.lower().replace('_', '-')}", default=os.environ.get(name, ""), help=text)
     args = parser.parse_args()
     page = summary(args.base, args.base_url, args.now_url)

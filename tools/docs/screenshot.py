@@ -1,4 +1,4 @@
-"""Take docs/report.png, the README's picture of the report, with Debian's chromium: two views, one in each theme."""
+"""Take docs/report.png, the README's image of the report, with Debian's chromium: two views, one in each theme."""
 
 import base64
 import io
@@ -11,7 +11,7 @@ from selenium.webdriver.chrome.service import Service
 from tools.checkout import ROOT
 
 SECTIONS = ("results", "training")  # the first in the light theme, the second in the dark one
-WIDTH, HEIGHT = 1180, 1000  # of each view; the picture has them side by side at half the size
+WIDTH, HEIGHT = 1180, 1000  # of each view; the image has them side by side at half the size
 FLAGS = [
     "--headless",
     "--no-sandbox",

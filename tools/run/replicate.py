@@ -8,7 +8,7 @@ from stages.train import loop
 
 
 def replicate(version: str, model: Model, seed: int, train: mnist.Digits, test: mnist.Digits) -> dict[str, float]:
-    """Train `version` with a seed; return accuracy and loss on `test`, with the main run's seed those of its metrics."""
+    """Train `version` with a seed and return accuracy and loss on `test`. With the seed of params.yaml they equal metrics/<version>.json."""
     trained, _ = loop.train(version, model, train, seed)
     return compile_evaluate(trained)(test.images, test.labels)[0]
 

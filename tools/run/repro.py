@@ -1,7 +1,7 @@
 """`dvc repro`, alone in this checkout, stages side by side if wanted, and the results at the end. Takes its arguments.
 
 DVC knows a result by the command, the files and the params that it was made from. Where something else chose other bits
-(see tools/verify/promise.py), they are not stored in its cache, from which others would get them for the promised ones.
+(see tools/verify/promise.py), the result stays out of DVC's cache: others would get it in place of the promised one.
 """
 
 import argparse
@@ -52,8 +52,8 @@ def main() -> None:
     if reasons := promise.not_recorded(ROOT / "params.yaml"):
         kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it
         cli.warn(
-            f"{'; '.join(reasons)}: these are other bits than those promised, so they stay out of DVC's cache; "
-            "`git checkout dvc.lock metrics` and `dvc checkout` bring those back"
+            f"{'; '.join(reasons)}: the results have other bits than the promised ones, so they stay out of DVC's cache; "
+            "`git checkout dvc.lock metrics` and `dvc checkout` bring the promised ones back"
         )
     before = recorded()
     try:

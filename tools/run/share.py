@@ -5,7 +5,7 @@ pull   fetches what they record and the run-cache, checks every byte, and puts t
 cache  compares each object of the cache with the hash in its name, removes the wrong ones, and mends what is recorded.
 
 Each can be interrupted and run again. DVC's own `push` sends no results that are in Git, so that the run-cache is of no
-use elsewhere, and takes a folder for complete where its list of files is; both report some errors as missing files.
+use elsewhere. It also counts a folder as complete when only its list of files is there. DVC's push and pull report some errors as missing files.
 """
 
 import argparse
@@ -168,9 +168,9 @@ def copy(source: Remote, target: Remote, names: Iterable[str], doing: str) -> di
 
 
 def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
-    """Send what the remote lacks or has with another size; with `verify`, also what it has with other bytes.
+    """Send what the remote does not have, or has with another size; with `verify`, also what it has with other bytes.
 
-    Folders' lists follow their files, and the run-cache follows both: whatever is there is whole.
+    The list of a folder is sent after its files, and the run-cache last. So what the remote has is always complete.
     """
     folder = Path(cache.path)
     wanted = recorded(repo, folder)
@@ -252,7 +252,7 @@ def mend(repo: Repo, command: str, remote: str | None) -> None:
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
         repo.checkout(allow_missing=True)
-    cli.log(f"the cache is right: {len(everything) - len(removed)} files were, everything recorded is in place")
+    cli.log(f"the cache is right: {len(everything) - len(removed)} files checked, and everything recorded is in place")
 
 
 def main() -> None:
@@ -272,7 +272,7 @@ def main() -> None:
             else:
                 mend(repo, arguments.command, arguments.remote)
     except NoRemoteError:
-        raise UserError("no remote is set; `dvc remote add --default NAME ADDRESS` sets one (see README.md), or name one "
+        raise UserError("no remote is set; `dvc remote add --default NAME ADDRESS` sets one (see docs/sharing.md), or name one "
                         "with REMOTE=...") from None  # fmt: skip
     except RemoteNotFoundError as error:
         raise UserError(f"{error}; `dvc remote list` shows those that there are") from None

@@ -199,7 +199,7 @@ def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
     same = f"{counts['same']} of {counts.total()} are the same"
     if counts["same"] == counts.total():
         return True, f"reproduced to the bit: {same}"
-    rest = f"{counts['within']} within tolerance, {counts['uncompared']} of a kind without one"
+    rest = f"{counts['within']} within tolerance, {counts['uncompared']} of a kind that has no tolerance"
     rest += f"; greatest differences: {tolerance.shown(gaps)}" if gaps else ""
     if counts["beyond"]:
         return False, f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded, {rest}"

@@ -1,4 +1,4 @@
-"""Are the bits promised here? Only for TensorFlow on the CPU of Linux machines with AVX2, held to its instructions."""
+"""Are the bits promised here? Only for TensorFlow on the CPU of a Linux machine with AVX2, and only with AVX2 instructions."""
 
 import platform
 import subprocess
@@ -13,7 +13,7 @@ ASK = "import sys; from stages import compute; sys.exit(not compute.backend.find
 
 
 def why_not(params: Path) -> list[str]:
-    """All that makes results here, with this params.yaml, other ones than those promised."""
+    """The reasons why results here, with this params.yaml, are not the promised ones."""
     reasons, parameters = not_recorded(params), load_yaml(params, MAX_PARAMS_BYTES)
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
@@ -35,7 +35,7 @@ def cpu_info() -> dict[str, str]:
 
 
 def not_recorded(params: Path) -> list[str]:
-    """Those among the reasons that were chosen, and that dvc.lock does not tell: DVC takes the results for the usual."""
+    """The reasons that dvc.lock does not record. DVC would take such a result for the promised one."""
     reasons, device = [], load_yaml(params, MAX_PARAMS_BYTES).get("device", "auto")
     if environment.KERAS_BACKEND == "jax":
         reasons.append("Keras runs on JAX (KERAS_BACKEND)")
@@ -45,6 +45,6 @@ def not_recorded(params: Path) -> list[str]:
 
 
 def finds_gpu() -> bool:
-    """Whether the backend of Keras can use a GPU; it is asked, in another process, only where there is one."""
+    """Whether the Keras backend can use a GPU. It is asked in another process, and only where the system has a GPU."""
     there = [*Path("/dev").glob("nvidia[0-9]*"), *Path("/dev").glob("kfd")]
     return bool(there) and not subprocess.run([sys.executable, "-c", ASK], capture_output=True).returncode

@@ -83,7 +83,7 @@ def locks_in(folder: Path) -> list[Path]:
 
 
 def check_versions(folder: Path, commit: str) -> None:
-    """UserError if this environment has not the library versions that the commit pins: they are part of the result.
+    """Raise UserError unless this environment has the library versions that the commit pins: they are part of the result.
 
     On JAX a package may be missing, as TensorFlow and what it needs; a stage says so if it is one that it needs.
     """
@@ -115,7 +115,7 @@ def run_pipeline(rerun: Path, env: dict[str, str]) -> None:
                 process.wait(10)
         raise
     if status:
-        raise UserError(f"the pipeline stopped with status {status}, as its messages above say, without a verdict")
+        raise UserError(f"the pipeline stopped with status {status}, as its messages above say; there is no verdict")
 
 
 def ignore_signals() -> None:

@@ -1,7 +1,7 @@
 """How far two results may be apart on a platform for which the bits are not promised.
 
-The functions here take a file's recorded and new bytes and return the greatest difference of each kind of figure in
-it, by the names in TOLERANCES. What is no such figure (text, counts, columns, the order of pictures) must be equal.
+The functions here take the recorded and the new bytes of a file and return the greatest difference of each kind of number in
+it, by the names in TOLERANCES. Everything else (text, counts, columns, the order of images) must be equal.
 """
 
 import csv
@@ -21,9 +21,9 @@ TOLERANCES = {
     "brier": 0.015,
     "epoch figure": 0.02,  # loss or accuracy after an epoch that both ran; 0.0092 seen
     "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
-    "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 pictures; 0.025 seen
-    "predicted class": 0.035,  # share of the test pictures that get another class; 0.018 seen
-    "kernels": math.inf,  # trained weights in a card, as little comparable as a model; the metrics show if they matter
+    "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 images; 0.025 seen
+    "predicted class": 0.035,  # share of the test images that get another class; 0.018 seen
+    "kernels": math.inf,  # trained weights in a model summary: like a model's, they cannot be compared; the metrics show if they matter
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
 }
 # On JAX the same seed draws other first weights, so that a result differs as that of another seed does: about twice the
@@ -43,7 +43,7 @@ if environment.KERAS_BACKEND == "jax":
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
 KEYS = ("accuracy", "loss", "ece", "brier", "kernels")  # of JSON files, whose names a key of such a figure has in it
-NOT_COMPARED = (".keras", ".png", ".html")  # their bytes say nothing about how near they are
+NOT_COMPARED = (".keras", ".png", ".html")  # a difference in their bytes does not say how large it is
 
 
 def require(truth: object, message: str) -> None:
@@ -77,13 +77,13 @@ def table_gaps(old: bytes, new: bytes) -> dict[str, float]:
 
 
 def picture_gaps(old: bytes, new: bytes) -> dict[str, float]:
-    """Greatest difference of two JSON lists of pictures with their most probable classes.
+    """Greatest difference of two JSON lists of images with their most probable classes.
 
-    A class that only one list has, at its end, counts as just as probable as the other's last.
+    A class that only one list has gets, in the other list, the probability of that list's last class.
     """
     greatest = 0.0
     for a, b in zip(json.loads(old), json.loads(new), strict=True):
-        require(a["image"] == b["image"] and a.get("error") == b.get("error"), "another picture or error")
+        require(a["image"] == b["image"] and a.get("error") == b.get("error"), "another image or error")
         if "error" not in a:
             top = [entry["predictions"][0]["class_id"] for entry in (a, b)]
             require(top[0] == top[1], f"{a['image']}: {top[1]} in place of {top[0]}")

@@ -21,7 +21,7 @@ OTHER_RATE = ("learning_rate: 0.1", "learning_rate: 0.2")  # (committed, compute
 
 @pytest.fixture(scope="session")
 def computed(digits, tmp_path_factory) -> Project:
-    """The stages train and evaluate of one version, run and committed on 600 pictures that are tracked as data.
+    """The stages train and evaluate of one version, run and committed on 600 images that are tracked as data.
 
     The run-cache knows the results of another learning rate, too.
     """
