@@ -22,6 +22,14 @@ PREDICTIONS = ["actual", "predicted", "probability"]
 CLASSES = ["digit", "precision", "recall", "f1", "support"]
 # Each metric of a version, and which way it is better.
 METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
+# The same of ResNet50's; `same`: any change counts.
+OF_RESNET50 = {
+    "images": "same",
+    "errors": "lower",
+    "labelled": "same",
+    "top1_accuracy": "higher",
+    "top3_accuracy": "higher",
+}
 OF_EACH_SEED = ("accuracy", "loss")
 DIGITS = 10
 

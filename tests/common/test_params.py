@@ -161,7 +161,7 @@ RATE = f"{OPTIMIZER}.learning_rate"
         (
             "seed: 42",
             "seed: 42\ndevice: gpu",
-            "inference.backend: is 'openvino', which computes on the CPU; ...: keras",
+            "inference.backend: is 'openvino', which computes on the CPU only; ...: keras",
         ),
         ("seed: 42", "seed: 42\ndevice: tpu", "device: is 'tpu'; input should be 'auto', 'cpu' or 'gpu'"),
         ("seed: 42", "seed: -1", "seed: is -1; input should be greater than or equal to 0"),
@@ -399,7 +399,7 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load_params(tmp_path / "none.yaml")
     with pytest.raises(IsADirectoryError):
         load_params(tmp_path)
-    with pytest.raises(UserError, match=f"longer than the {MAX_PARAMS_BYTES} bytes"):
+    with pytest.raises(UserError, match=f"larger than {MAX_PARAMS_BYTES} bytes"):
         load_params("/dev/zero")
 
 

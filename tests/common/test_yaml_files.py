@@ -50,7 +50,7 @@ def bomb(line: str, levels: int) -> str:
         ("a: &a [1, *a]", r"the alias \*a stands for nothing, or for a block that it is part of"),
         ("- &a [1]\n- &a [*a, *a]", r"the alias \*a stands for nothing, or for a block"),
         ("a: *missing", r"the alias \*missing stands for nothing"),
-        ("#" * (LIMIT + 1), f"longer than the {LIMIT} bytes"),
+        ("#" * (LIMIT + 1), f"larger than {LIMIT} bytes"),
         ("a: 1\nb: 2\na: 3", 'line 3: found duplicate key "a"'),
         ("a: [1, 2\nb: 3", "line 2: "),
         ("a: 1\n\tb: 2", "line 2: "),

@@ -13,6 +13,7 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from stages import outputs
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
@@ -61,7 +62,9 @@ def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
 
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     """What gate.yaml says about a metric of a version; a UserError if it says nothing."""
-    rule = rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
+    known = outputs.METRICS | outputs.OF_RESNET50
+    better = {"better": known[metric]} if metric in known else {}
+    rule = better | rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
     if rule.keys() != {"better", "tolerance"}:
         raise UserError(
             f"gate.yaml: no rule for {version}.{metric}; add `{metric}: {{better: higher, tolerance: 0.01}}`"

@@ -30,14 +30,17 @@ from stages.report import page as report
 from tools.checkout import ROOT, commit_of, refuse_unmerged
 
 OUT = Path("report.html")
-# Of a version or ResNet50: the key in its metrics file, how it is shown, and which way is better (0: neither).
-FIGURES: dict[str, tuple[Callable[[float], str], int]] = {
-    "accuracy": ("{:.2%}".format, 1),
-    "loss": ("{:.4f}".format, -1),
-    "epochs": ("{:.0f}".format, 0),
-    "top1_accuracy": ("{:.1%}".format, 1),
-    "top3_accuracy": ("{:.1%}".format, 1),
+# Of a version or ResNet50: the key in its metrics file, and how it is shown.
+FIGURES: dict[str, Callable[[float], str]] = {
+    "accuracy": "{:.2%}".format,
+    "loss": "{:.4f}".format,
+    "ece": "{:.4f}".format,
+    "brier": "{:.4f}".format,
+    "epochs": "{:.0f}".format,
+    "top1_accuracy": "{:.1%}".format,
+    "top3_accuracy": "{:.1%}".format,
 }
+SIGN = {"higher": 1, "lower": -1}
 
 
 def extract(rev: str, folder: Path) -> None:
@@ -68,10 +71,11 @@ def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
 
 def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) -> list[dict]:
     """A row for each figure that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
+    directions = outputs.METRICS | outputs.OF_RESNET50
     rows = []
     for version in [*new, *(name for name in old if name not in new)]:
         before, now = old.get(version, {}), new.get(version, {})
-        for figure, (shown, better) in FIGURES.items():
+        for figure, shown in FIGURES.items():
             if figure not in before | now:
                 continue
             both = figure in before and figure in now
@@ -83,7 +87,7 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
                     "old": shown(before[figure]) if figure in before else "–",
                     "new": shown(now[figure]) if figure in now else "–",
                     "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
-                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * better)), ""),
+                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * SIGN.get(directions.get(figure), 0))), ""),
                 }
             )
     return rows
