@@ -72,7 +72,8 @@ def _save_deps(stage: Stage, allow_missing: bool = False) -> None:
 
 
 def watch() -> None:
-    """From now on this process records nothing of edited files."""
+    """From now on this process records nothing of edited files, and does not warn of empty ones, as folders may be."""
+    logging.getLogger("dvc.output").addFilter(lambda record: record.msg != "'%s' is empty.")
     dvc.stage.run_stage, Stage.save_deps = _run_stage, _save_deps
 
 
