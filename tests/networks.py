@@ -1,6 +1,6 @@
 """Every layer, optimizer and schedule that Keras lists, with each argument: what works, and what is refused and why.
 
-`python -m tests.networks` writes docs/networks.md; tests/common/test_networks.py holds the page to it. A layer is tried
+`python -m tests.networks` writes docs/networks.md; tests/test_networks.py holds the page to it. A layer is tried
 as a user meets it: read from params.yaml, trained, saved, loaded and evaluated.
 """
 
@@ -28,39 +28,50 @@ END = ["Flatten", {"Dense": {"units": 10, "activation": "softmax"}}]
 
 # What comes before a layer, so that it gets an input of the rank that it takes; all but whole numbers can be learnt.
 IMAGE = [{"Conv2D": {"filters": 3, "kernel_size": 4, "strides": 4, "activation": "sigmoid"}}]  # gives (7, 7, 3)
-ROWS = [{"Reshape": {"target_shape": [28, 28]}}, {"Dense": {"units": 4}}]  # gives (28, 4)
+ROWS = [{"Reshape": {"target_shape": [28, 28]}}, {"Dense": {"units": 3}}]  # gives (28, 3)
 VECTOR = ["Flatten", {"Dense": {"units": 6}}]
-VOLUME = [*IMAGE, {"Reshape": {"target_shape": [7, 7, 3, 1]}}]
+VOLUME = [{"Conv2D": {"filters": 9, "kernel_size": 4, "strides": 4}}, {"Reshape": {"target_shape": [7, 7, 3, 3]}}]
 NUMBERS = [{"AveragePooling2D": {"pool_size": 4}}, "Flatten", {"Rescaling": {"scale": 10}}]  # gives (49,), 0 to 10
-SOUND = ["Flatten"]
 BEFORE = {
-    **dict.fromkeys(["GRU", "LSTM", "SimpleRNN", "Bidirectional", "Masking", "TimeDistributed"], ROWS),
-    **dict.fromkeys(["Embedding", "ReversibleEmbedding", "CategoryEncoding", "Hashing", "HashedCrossing"], NUMBERS),
-    **dict.fromkeys(["MelSpectrogram", "STFTSpectrogram"], SOUND),
+    **dict.fromkeys(["GRU", "LSTM", "SimpleRNN", "Bidirectional", "Masking", "TimeDistributed", "EinsumDense"], ROWS),
+    **dict.fromkeys(["Embedding", "ReversibleEmbedding", "CategoryEncoding", "Hashing"], NUMBERS),
+    "MelSpectrogram": ["Flatten"],
+    "STFTSpectrogram": [{"Reshape": {"target_shape": [784, 1]}}],
     "RepeatVector": VECTOR,
     "ConvLSTM1D": IMAGE,
     "ConvLSTM2D": VOLUME,
-    "ConvLSTM3D": [*IMAGE, {"Reshape": {"target_shape": [7, 7, 3, 1, 1]}}],
+    "ConvLSTM3D": [
+        {"Conv2D": {"filters": 27, "kernel_size": 4, "strides": 4}},
+        {"Reshape": {"target_shape": [7, 7, 3, 3, 3]}},
+    ],
 }
 
 # Values of the arguments that have no default, and of those whose default says too little about what may stand there.
 DENSE, GRU = {"Dense": {"units": 3}}, {"GRU": {"units": 3}}
 VALUES = {
     "activation": "tanh", "alpha": 0.5, "axis": 1, "backward_layer": {"GRU": {"units": 3, "go_backwards": True}},
-    "bias_axes": "b", "bin_boundaries": [0.2, 0.7], "data_format": "channels_first", "depth_multiplier": 2,
-    "dilation_rate": 2, "dims": [2, 1, 3], "dtype": "float16", "equation": "...a,ab->...b", "factor": 0.5,
-    "fft_length": 64, "fill_mode": "nearest", "filters": 4, "frame_length": 32, "frame_step": 16, "groups": 1,
+    "bias_axes": "d", "bin_boundaries": [0.2, 0.7], "data_format": "channels_first", "depth_multiplier": 2,
+    "dilation_rate": 2, "dims": [2, 1, 3], "dtype": "float16", "equation": "abc,cd->abd", "factor": 0.5,
+    "fft_length": 64, "fill_mode": "nearest", "filters": 6, "frame_length": 32, "frame_step": 16, "groups": 3,
     "height": 5, "height_factor": 0.2, "input_dim": 12, "interpolation": "nearest", "kernel_size": 2, "layer": DENSE,
     "lora_rank": 2, "max_freq": 4000.0, "max_number": 3, "mean": 0.5, "merge_mode": "sum", "mode": "horizontal",
     "n": 2, "name": "mine", "num_bins": 5, "num_tokens": 12, "output_dim": 3, "output_padding": 0,
-    "output_shape": [None, 7, 3], "output_size": 3, "padding": "same", "pool_size": 2, "rate": 0.5, "scale": 0.5,
+    "output_shape": [28, 4], "output_size": 3, "padding": "same", "pool_size": 2, "rate": 0.5, "scale": 0.5,
     "seed": 7, "sequence_length": 700, "shared_axes": [1], "size": 3, "strides": 2, "target_shape": [3, 49],
-    "units": 4, "use_cudnn": False, "value_range": [0, 1], "variance": 0.5, "width": 5, "width_factor": 0.2,
+    "units": 4, "use_cudnn": False, "value_range": [0, 1], "variance": 0.5, "width": 5, "width_factor": 0.2, "x_factor": [0, 0.2], "y_factor": [0, 0.2],
     "window": "hamming", "reverse_dtype": "float32", "stddev": 0.1, "noise_shape": [None, 1, 1, 3], "salt": 3,
     "max_value": 2.0, "logit_soft_cap": 3.0, "fill_value": 0.5, "scaling": "spectrum", "lora_alpha": 4,
     "weights": None, "mask_value": 1.0, "renorm_clipping": None, "quantization_config": None,
 }  # fmt: skip
-NEEDED = {"bin_boundaries", "mean", "num_tokens", "value_range", "variance"}  # though Keras has a default
+NEEDED = {
+    "bin_boundaries",
+    "fft_length",
+    "groups",
+    "mean",
+    "num_tokens",
+    "value_range",
+    "variance",
+}  # though Keras has a default
 OWN_VALUES = {  # where one layer takes another value than the others
     "Bidirectional": {"layer": GRU},
     "ActivityRegularization": {"activity_regularizer": None},
@@ -68,11 +79,11 @@ OWN_VALUES = {  # where one layer takes another value than the others
     "Cropping1D": {"cropping": 2}, "Cropping2D": {"cropping": 1}, "Cropping3D": {"cropping": [2, 2, 1]},
     "ZeroPadding1D": {"padding": 2}, "ZeroPadding2D": {"padding": 2}, "ZeroPadding3D": {"padding": 2},
     "Discretization": {"output_mode": "one_hot"}, "Hashing": {"output_mode": "multi_hot"},
-    "HashedCrossing": {"output_mode": "one_hot"}, "MelSpectrogram": {"sequence_stride": 64},
-    "RandomElasticTransform": {"scale": 2.0}, "RandomPerspective": {"scale": 0.5}, "RandomErasing": {"scale": [0.1, 0.2]},
+    "MelSpectrogram": {"fft_length": 256, "sequence_stride": 64},
+    "RandomElasticTransform": {"scale": 0.5}, "RandomPerspective": {"scale": 0.5}, "RandomErasing": {"scale": [0.1, 0.2]},
     "SpectralNormalization": {"power_iterations": 2}, "Softmax": {"axis": 1}, "STFTSpectrogram": {"mode": "magnitude"},
     "ContrastLimitedAdaptiveHistogramEqualization": {"tile_grid_size": [2, 2]},
-    "RandomZoom": {"height_factor": 0.2}, "Dropout": {"noise_shape": [None, 1, 1, 3]},
+    "RandomPosterization": {"factor": 4}, "RandomGaussianBlur": {"kernel_size": 5}, "Dropout": {"noise_shape": [None, 1, 1, 3]},
 }  # fmt: skip
 
 
@@ -154,8 +165,9 @@ def rows(name: str, refused: dict[str, str]) -> list[str]:
     """The lines of the page about a layer that is refused (key ""), or some of whose arguments are."""
     reasons = {}
     for argument, problem in sorted(refused.items()):
-        if argument not in keras_names.REFUSED_ARGUMENTS:
+        if "which is refused" not in problem:
             reason = re.sub(r"^params\.yaml: models\.v[^:]*: Keras (refuses it|cannot \w+ it): ", "Keras: ", problem)
+            reason = re.split(r" for ' =|\.? Received| \[Op:", reason)[0]
             reasons.setdefault(reason.replace("|", "\\|"), []).append(f"`{argument}`" if argument else "always")
     return [f"| `{name}` | {', '.join(arguments)} | {reason} |" for reason, arguments in reasons.items()]
 

@@ -38,8 +38,11 @@ REASONS = {
     "it is a list of layers; write these one after the other": "Pipeline",
     "it is made of cells, which are not supported; use LSTM, GRU or SimpleRNN": "RNN StackedRNNCells",
     "it is one step of a recurrent layer; use LSTM, GRU or SimpleRNN": "GRUCell LSTMCell SimpleRNNCell",
+    "it changes the labels too, which no layer of a chain gets": "CutMix MixUp",
+    "it works on bounding boxes, not on images": "MaxNumBoundingBoxes",
+    "Keras cannot put it into a chain: its output counts as its own input": "Equalization",
     f"it needs several inputs, which is not supported: {CHAIN}": "Add AdditiveAttention Attention Average Concatenate "
-    "Dot GroupQueryAttention Maximum Minimum MultiHeadAttention Multiply Subtract",
+    "Dot GroupQueryAttention HashedCrossing Maximum Minimum MultiHeadAttention Multiply Subtract",
 }
 REFUSED_LAYERS = {name: reason for reason, layers in REASONS.items() for name in layers.split()}
 

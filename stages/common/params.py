@@ -90,6 +90,8 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
         return "allowed: " + ", ".join(PADDINGS) + suggestion(value, PADDINGS, listed=False)
     if argument == "value_range" and default == KERAS_RANGE and value != [0, 1]:
         return "allowed: [0, 1], what the images hold"
+    if argument in ("x_factor", "y_factor") and not isinstance(value, list):  # of RandomShear
+        return "allowed: a list [lowest, highest]; Keras saves a number as one that it cannot load"
     if isinstance(default, bool) and not isinstance(value, bool):
         return "allowed: true, false"
     if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):

@@ -283,6 +283,28 @@ RATE = f"{OPTIMIZER}.learning_rate"
             "- Add",
             f"{LAYER}: the layer Add is refused: it needs several inputs, which is not supported: a mod",
         ),
+        # what a saved model would lose, or what cannot be loaded again
+        (
+            "- Flatten",
+            "- Flatten: {autocast: false}",
+            f"{LAYER}.Flatten.autocast: is False, which is refused: Keras does not",
+        ),
+        (
+            "- Flatten",
+            "- LSTM: {units: 3, stateful: true}",
+            f"{LAYER}.LSTM.stateful: is True, which is refused: a batch",
+        ),
+        (
+            "- Flatten",
+            "- RandomShear: {x_factor: 0.2}",
+            f"{LAYER}.RandomShear.x_factor: is 0.2; allowed: a list [lowest, h",
+        ),
+        ("- Flatten", "- CutMix", f"{LAYER}: the layer CutMix is refused: it changes the labels too"),
+        (
+            "- Flatten",
+            "- AdaptiveMaxPooling3D: {output_size: 2, data_format: channels_first}",
+            f"{LAYER}.AdaptiveMaxPooling3D.data_format: is 'channels_first', which is refused: Keras reads",
+        ),
         # values of 0 to 255
         (
             "- Flatten",
@@ -348,6 +370,7 @@ def test_all_mistakes_are_told_at_once(load):
         "Bidirectional: {layer: {LSTM: {units: 32}}, merge_mode: concat}",
         "Bidirectional: {layer: {GRU: {units: 3}}, backward_layer: {GRU: {units: 3, go_backwards: true}}}",
         "TimeDistributed: {layer: Flatten}",
+        "GRU: {units: 3, use_cudnn: false, stateful: false, autocast: true}",
         "SpectralNormalization: {layer: {TimeDistributed: {layer: {Dense: {units: 3}}}}}",
         "RandomBrightness: {factor: 0.1, value_range: [0, 1]}",
     ],
