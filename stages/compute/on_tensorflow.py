@@ -33,11 +33,9 @@ STATICS = {
     "ZN4dnnl4impl3cpu3x643cpuEvE4cpu_": (20, struct.pack("<2I10I10II", 1, 1, *CACHES, *[0] * 7, *[1] * 3, *[0] * 7, 3)),
 }
 LOOKS_AT_PROCESSOR = "_ZN4dnnl4impl3cpu8platform13get_num_coresEv"  # a function that fills oneDNN's
-BEYOND_AVX2 = (
-    0x1FFFF3C  # AMX, AVX-512, AVX-VNNI and AVX-NE-CONVERT among the bits of TensorFlow's `tsl::port::CPUIDInfo`
-)
-
-
+# AMX, AVX-512, AVX-VNNI and AVX-NE-CONVERT among the bits of TensorFlow's `tsl::port::CPUIDInfo`
+BEYOND_AVX2 = 0x1FFFF3C
+TEST_FEATURE = "_ZN3tsl4port14TestCPUFeatureENS0_10CPUFeatureE"
 # What Grappler rewrites, and does not here: `arithmetic_optimization` turns x / sqrt(y) into the processor's estimate
 REWRITING = ("arithmetic_optimization", "remapping", "constant_folding")
 
@@ -100,11 +98,10 @@ def _hide_instructions() -> None:
     which is held to AVX2, cannot.
     """
     find = _finder("libtensorflow_framework.so.2")
-    found = find("_ZN3tsl4port12_GLOBAL__N_15cpuidE")[0]
-    ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_int)(find("_ZN3tsl4port14TestCPUFeatureENS0_10CPUFeatureE")[0])(
-        0
-    )  # fills it
-    features = ctypes.c_uint64.from_address(ctypes.c_void_p.from_address(found).value)
+    test_feature = ctypes.CFUNCTYPE(ctypes.c_bool, ctypes.c_int)(find(TEST_FEATURE)[0])
+    test_feature(0)  # fills what the pointer points at
+    pointer = ctypes.c_void_p.from_address(find("_ZN3tsl4port12_GLOBAL__N_15cpuidE")[0])
+    features = ctypes.c_uint64.from_address(pointer.value)
     features.value &= ~BEYOND_AVX2
 
 
