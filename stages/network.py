@@ -55,8 +55,8 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
 
 def cannot_train(network: keras.Sequential, error: Exception) -> str:
     """What to tell about an error in a training step; it names the layer if the error does."""
-    layers = [f".{number}" for number, layer in enumerate(network.layers) if f"/{layer.name}/" in str(error)]
-    key = f"models.{network.name}.layers{layers[0] if len(layers) == 1 else ''}"
+    layers = [f".layers.{number}" for number, layer in enumerate(network.layers) if f"/{layer.name}/" in str(error)]
+    key = f"models.{network.name}{layers[0] if len(layers) == 1 else ''}"
     return f"params.yaml: {key}: Keras cannot train it: {reason(error)}"
 
 

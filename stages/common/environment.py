@@ -30,9 +30,9 @@ def _written(flags: dict[str, str]) -> str:
 
 
 PINNED = {
-    "XLA_FLAGS": _written(XLA_FLAGS),
-    "TF_XLA_FLAGS": "",
-    # oneDNN's matrix product serves Eigen's contractions, also those that XLA calls; OpenVINO computes with oneDNN
+    "XLA_FLAGS": _written(XLA_FLAGS),  # of JAX
+    "TF_XLA_FLAGS": "",  # TensorFlow may compile nothing with XLA
+    # TensorFlow, JAX and OpenVINO compute with oneDNN
     "ONEDNN_MAX_CPU_ISA": "AVX2",
     "TF_ENABLE_ONEDNN_OPTS": "1",  # TensorFlow leaves them off on processors without AVX-512
     "NPY_DISABLE_CPU_FEATURES": "X86_V4 AVX512_ICL AVX512_SPR",

@@ -155,7 +155,7 @@ def test_a_forced_run_elsewhere_gives_the_same_bytes(downloaded, tmp_path):
     output = other.run(
         "sh", "-c", 'umask 077; exec "$@"', "-", "taskset", "-c", "0", *shift, "dvc", "repro", "--force",
         TZ="Asia/Tokyo", LANG="C", LC_ALL="C", PYTHONHASHSEED="7", OMP_NUM_THREADS="5", TF_NUM_INTRAOP_THREADS="3",
-        TF_ENABLE_ONEDNN_OPTS="1", ONEDNN_MAX_CPU_ISA="ALL", XLA_FLAGS="--xla_cpu_enable_fast_math=true",
+        TF_ENABLE_ONEDNN_OPTS="0", ONEDNN_MAX_CPU_ISA="ALL", XLA_FLAGS="--xla_cpu_enable_fast_math=true",
         MPLBACKEND="svg",
     )  # fmt: skip
     assert len(other.stages_run(output)) == len(load_lock(other))

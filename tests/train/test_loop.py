@@ -71,6 +71,9 @@ def fit_with_keras(
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=model.label_smoothing)
         digits = mnist.Digits(digits.images, keras.utils.to_categorical(digits.labels, mnist.CLASSES))
     plain.compile(optimizer, loss=loss, metrics=["accuracy"])
+    optimizer.build(
+        plain.trainable_variables
+    )  # `fit` builds it where ScheduleFreeAdamW's copies of the weights are lost
     at = int(len(digits.labels) * (1 - model.validation_split))
     batches = Batches(mnist.Digits(digits.images[:at], digits.labels[:at]), model.batch_size)
     plain.fit(

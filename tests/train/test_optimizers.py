@@ -24,6 +24,8 @@ VALUES = {
     "exclude_layers": ["dense"],
     "exclude_embeddings": False,
     "muon_a": 3.0,
+    "muon_b": -4.7,
+    "ns_steps": 3,
 }
 NEEDS = {  # an argument that works only with another one
     "ema_momentum": {"use_ema": True},
