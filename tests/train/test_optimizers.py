@@ -24,7 +24,6 @@ VALUES = {
     "exclude_layers": ["dense"],
     "exclude_embeddings": False,
     "muon_a": 3.0,
-    "name": "another",
 }
 NEEDS = {  # an argument that works only with another one
     "ema_momentum": {"use_ema": True},
@@ -40,7 +39,7 @@ def cases() -> list[tuple[str, str, dict]]:
         arguments = keras_names.arguments("optimizers", name)
         made.append((name, "", {}))
         for argument, default in arguments.items():
-            if argument == "learning_rate":
+            if argument in ("learning_rate", "name"):  # params.yaml's `name` is that of the class
                 continue
             if argument in VALUES:
                 value = VALUES[argument]
