@@ -12,6 +12,8 @@ from ruamel.yaml import YAML
 from tests.conftest import ROOT
 from tests.project import Project
 
+pytestmark = pytest.mark.slow
+
 KEPT = ("assets", "checkpoints")  # what stages keep for their next run, in .dvc/tmp
 ORIGINAL = {"LR": "optimizer: {name: SGD, learning_rate: 0.1}"}
 
