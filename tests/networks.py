@@ -57,7 +57,7 @@ VALUES = {
     "lora_rank": 2, "max_freq": 4000.0, "max_number": 3, "mean": 0.5, "merge_mode": "sum", "mode": "horizontal",
     "n": 2, "name": "mine", "num_bins": 5, "num_tokens": 12, "output_dim": 3, "output_padding": 0,
     "output_shape": [28, 4], "output_size": 3, "padding": "same", "pool_size": 2, "rate": 0.5, "scale": 0.5,
-    "seed": 7, "sequence_length": 700, "shared_axes": [1], "size": 3, "strides": 2, "target_shape": [3, 49],
+    "seed": 7, "sequence_length": 200, "shared_axes": [1], "size": 3, "strides": 2, "target_shape": [3, 49],
     "units": 4, "use_cudnn": False, "value_range": [0, 1], "variance": 0.5, "width": 5, "width_factor": 0.2, "x_factor": [0, 0.2], "y_factor": [0, 0.2],
     "window": "hamming", "reverse_dtype": "float32", "stddev": 0.1, "noise_shape": [None, 1, 1, 3], "salt": 3,
     "max_value": 2.0, "logit_soft_cap": 3.0, "fill_value": 0.5, "scaling": "spectrum", "lora_alpha": 4,
@@ -66,12 +66,12 @@ VALUES = {
 NEEDED = {
     "bin_boundaries",
     "fft_length",
-    "groups",
+    "frame_length",
     "mean",
     "num_tokens",
     "value_range",
     "variance",
-}  # though Keras has a default
+}  # with a default
 OWN_VALUES = {  # where one layer takes another value than the others
     "Bidirectional": {"layer": GRU},
     "ActivityRegularization": {"activity_regularizer": None},
@@ -136,6 +136,7 @@ def refusals(name: str) -> dict[str, str]:
     defaults = keras_names.arguments("layers", name)
     given = {argument: value(name, argument, default) for argument, default in defaults.items()}
     needed = NEEDED | {each for each, default in defaults.items() if default is keras_names.REQUIRED}
+    needed |= {"groups"} if name == "GroupNormalization" else set()  # 32 by default
     base = {argument: given[argument] for argument in needed & given.keys()}
 
     def search(more: list[str]) -> dict[str, str]:

@@ -57,6 +57,8 @@ def test_a_new_stack_of_layers_needs_no_code():
         (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers.1.Dense"),
         (["MelSpectrogram", *END], "layers"),
         ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
+        ([{"SpectralNormalization": {"layer": "Flatten"}}, *END], "layers.0.SpectralNormalization"),
+        ([{"Bidirectional": {"layer": {"Dense": {"units": 3}}}}, *END], "layers.0.Bidirectional"),
     ],
 )
 def test_a_layer_that_keras_refuses_is_named(layers, key):

@@ -13,6 +13,8 @@ from stages.infer import cluster, on_ray
 from tests.conftest import ROOT
 from tests.tools.run.sharing.servers import free_port
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray", reason="needs `make setup EXTRAS=ray`")
 
 

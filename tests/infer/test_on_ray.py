@@ -20,6 +20,8 @@ from tests.tools.run.sharing import servers
 pytest.importorskip("ray", reason="needs `make setup EXTRAS=ray`")
 from stages.infer import on_ray
 
+pytestmark = pytest.mark.slow
+
 PARAMS = (ROOT / "params.yaml").read_text().partition("\ninference:")[0].replace("\nthreads: 2 ", "\nthreads: 1 ")
 
 

@@ -12,6 +12,8 @@ from stages import mnist
 from tests.conftest import ROOT
 from tests.project import Project, recipe
 
+pytestmark = pytest.mark.slow
+
 # The line as the documents print it: DVC knows annotated tags alone.
 DOCUMENTS = "".join(path.read_text() for path in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))))
 TAG = re.search(r"git tag [^`\n]*cnn@v1[^`\n]*", DOCUMENTS).group()

@@ -11,6 +11,8 @@ from ruamel.yaml import YAML
 from tests.conftest import ROOT
 from tests.project import Project
 
+pytestmark = pytest.mark.slow
+
 WORKFLOWS = {path.name: YAML(typ="safe").load(path.read_text()) for path in (ROOT / ".github/workflows").glob("*.yml")}
 STEPS = {name: workflow["jobs"][name.removesuffix(".yml")]["steps"] for name, workflow in WORKFLOWS.items()}
 GITLAB = YAML(typ="safe").load((ROOT / ".gitlab-ci.yml").read_text())["ci"]

@@ -21,6 +21,8 @@ from stages.prepare import prepare
 from tests.conftest import ROOT
 from tests.project import Project
 
+pytestmark = pytest.mark.slow
+
 
 def flip(path: Path, bit: int) -> None:
     """Flip one bit of a file in place and keep its times; the same call flips it back."""

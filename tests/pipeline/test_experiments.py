@@ -12,6 +12,8 @@ from stages.outputs import METRICS
 from tests.conftest import ROOT
 from tests.project import Project, recipe
 
+pytestmark = pytest.mark.slow
+
 RATE, SIZE = "models.mlp.optimizer.learning_rate", "models.mlp.batch_size"
 
 

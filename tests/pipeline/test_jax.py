@@ -17,6 +17,8 @@ from stages.images import decode
 from stages.infer import classifier
 from tests.conftest import ROOT, lay
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
 PARAMS = (ROOT / "params.yaml").read_text()
 ON_TENSORFLOW = os.environ | {"KERAS_BACKEND": "tensorflow"}

@@ -15,6 +15,8 @@ from tests.conftest import ROOT
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
 from tests.slice import others
 
+pytestmark = pytest.mark.slow
+
 # A library that tells every program of 64 processors.
 CORES = """
 #define _GNU_SOURCE

@@ -6,6 +6,8 @@ import pytest
 
 from tests.toy import Toy
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def inside(toy, tmp_path) -> Toy:

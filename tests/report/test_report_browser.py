@@ -16,7 +16,10 @@ from tests.conftest import ROOT, report_of_the_current_folder
 from tests.report.test_report import HOSTILE, make_small
 
 PROGRAMS = [shutil.which(name) for name in ("chromium", "chromedriver")]
-pytestmark = pytest.mark.skipif(not all(PROGRAMS), reason="needs chromium and chromedriver (Debian: chromium-driver)")
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not all(PROGRAMS), reason="needs chromium and chromedriver (Debian: chromium-driver)"),
+]
 
 FLAGS = [
     "--headless",

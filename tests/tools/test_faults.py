@@ -10,6 +10,8 @@ from tests.conftest import ROOT
 from tools import faults
 from tools.faults import Lab, WrongError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.mark.usefixtures("downloaded")
 def test_a_broken_run_gives_the_bytes_of_an_undisturbed_one():

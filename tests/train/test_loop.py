@@ -71,9 +71,8 @@ def fit_with_keras(
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=model.label_smoothing)
         digits = mnist.Digits(digits.images, keras.utils.to_categorical(digits.labels, mnist.CLASSES))
     plain.compile(optimizer, loss=loss, metrics=["accuracy"])
-    optimizer.build(
-        plain.trainable_variables
-    )  # `fit` builds it where ScheduleFreeAdamW's copies of the weights are lost
+    # `fit` builds it in a scope where ScheduleFreeAdamW's copies of the weights are lost.
+    optimizer.build(plain.trainable_variables)
     at = int(len(digits.labels) * (1 - model.validation_split))
     batches = Batches(mnist.Digits(digits.images[:at], digits.labels[:at]), model.batch_size)
     plain.fit(
@@ -289,6 +288,12 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):
     linear = {"Dense": {"units": 10}}
     with pytest.raises(UserError, match=r"^epoch 1: loss is (nan|inf): training diverged; lower .*learning_rate$"):
         fit(version("Flatten", linear, linear, SOFTMAX, optimizer=SGD | {"learning_rate": 1e30}), digits)
+
+
+def test_what_keras_finds_out_while_it_trains_is_a_message(digits):
+    erase = {"RandomErasing": {"dtype": "float16", "value_range": [0, 1]}}
+    with pytest.raises(UserError, match=r"^params\.yaml: models\.v: Keras cannot train it: .*dtype"):
+        fit(version(erase, "Flatten", SOFTMAX), digits)
 
 
 class CutOff(Checkpoint):

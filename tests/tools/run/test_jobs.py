@@ -17,6 +17,8 @@ import sys
 import time
 from pathlib import Path
 
+pytestmark = pytest.mark.slow
+
 name = sys.argv[1]
 print("I am", name)
 Path(f"{name}.began").touch()

@@ -6,6 +6,8 @@ import pytest
 
 from tests.toy import Toy
 
+pytestmark = pytest.mark.slow
+
 RATES = {"mlp": 0.3, "cnn": 0.4}
 
 

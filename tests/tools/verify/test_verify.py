@@ -44,6 +44,8 @@ FLIP = """
 import sys
 from stages.train import __main__, loop
 
+pytestmark = pytest.mark.slow
+
 compile_steps, seen = loop.backend.compile_steps, 0
 
 def flip(variable):

@@ -16,6 +16,8 @@ from tests.project import Project
 from tests.tools.run.sharing import servers
 from tests.tools.run.sharing.servers import set_remote
 
+pytestmark = pytest.mark.slow
+
 MODEL = "models/tiny.keras"
 IMAGES = "data/prepared/train_images.npy"  # in a folder, and the largest object
 

@@ -9,6 +9,8 @@ from tests.tools.run.sharing import servers
 from tests.tools.run.sharing.conftest import OTHER_RATE
 from tests.tools.run.sharing.servers import set_remote
 
+pytestmark = pytest.mark.slow
+
 KINDS = [
     "folder",
     "s3",
