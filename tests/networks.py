@@ -181,8 +181,9 @@ def page(rows: list[str]) -> str:
     arguments = "\n".join(f"- `{name}`: {reason}." for name, reason in keras_names.REFUSED_ARGUMENTS.items())
     return f"""# What a network may be made of
 
-This page answers which of Keras' layers, optimizers and learning-rate schedules can stand in `params.yaml`, and why the
-others cannot. `.venv/bin/python -m tests.networks` writes it; `make test-all` tries every layer with every argument
+Which of Keras' layers, optimizers and learning-rate schedules can stand in `params.yaml`, and why can the others not?
+
+`.venv/bin/python -m tests.networks` writes this page; `make test-all` tries every layer with every argument
 (read, trained, saved, loaded, run) and holds the page to it.
 
 ## Layers
