@@ -55,6 +55,7 @@ VALUES = {
     "fft_length": 64, "fill_mode": "nearest", "filters": 6, "frame_length": 32, "frame_step": 16, "groups": 3,
     "height": 5, "height_factor": 0.2, "input_dim": 12, "interpolation": "nearest", "kernel_size": 2, "layer": DENSE,
     "lora_rank": 2, "max_freq": 4000.0, "max_number": 3, "mean": 0.5, "merge_mode": "sum", "mode": "horizontal",
+    "moving_variance_initializer": {"class_name": "Constant", "config": {"value": 2.0}},
     "n": 2, "name": "mine", "num_bins": 5, "num_tokens": 12, "output_dim": 3, "output_padding": 0,
     "output_shape": [28, 4], "output_size": 3, "padding": "same", "pool_size": 2, "rate": 0.5, "scale": 0.5,
     "seed": 7, "sequence_length": 200, "shared_axes": [1], "size": 3, "strides": 2, "target_shape": [3, 49],
@@ -180,8 +181,9 @@ def page(rows: list[str]) -> str:
     arguments = "\n".join(f"- `{name}`: {reason}." for name, reason in keras_names.REFUSED_ARGUMENTS.items())
     return f"""# What a network may be made of
 
-This page answers which of Keras' layers, optimizers and learning-rate schedules can stand in `params.yaml`, and why the
-others cannot. `.venv/bin/python -m tests.networks` writes it; `make test-all` tries every layer with every argument
+Which of Keras' layers, optimizers and learning-rate schedules can stand in `params.yaml`, and why can the others not?
+
+`.venv/bin/python -m tests.networks` writes this page; `make test-all` tries every layer with every argument
 (read, trained, saved, loaded, run) and holds the page to it.
 
 ## Layers

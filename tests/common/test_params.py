@@ -161,7 +161,7 @@ RATE = f"{OPTIMIZER}.learning_rate"
         (
             "seed: 42",
             "seed: 42\ndevice: gpu",
-            "inference.backend: is 'openvino', which computes on the CPU only; ...: keras",
+            "inference.backend: is 'openvino', which computes on the CPU only; ... keras",
         ),
         ("seed: 42", "seed: 42\ndevice: tpu", "device: is 'tpu'; input should be 'auto', 'cpu' or 'gpu'"),
         ("seed: 42", "seed: -1", "seed: is -1; input should be greater than or equal to 0"),

@@ -193,7 +193,7 @@ def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tm
         "below/b.jpg", "c.jpg", "flower.jpg", "motorcycle_left.png", "renamed"
     ]  # fmt: skip
     assert metrics == {"images": 5, "errors": 1, "labelled": 3, "top1_accuracy": 0.333333, "top3_accuracy": 0.666667}
-    assert "warning: 'motorcycle_left.png': not the bytes of the labelled image" in capsys.readouterr().err
+    assert "warning: 'motorcycle_left.png': its bytes are not those of the labelled image" in capsys.readouterr().err
 
 
 def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(classify, samples, tmp_path, capsys):
@@ -241,7 +241,7 @@ def test_a_folder_without_a_single_readable_picture_is_an_error_and_leaves_the_r
     folder.mkdir()
     for path in samples.iterdir():
         (folder / path.name).symlink_to(path)
-    with pytest.raises(UserError, match=r"^inference\.images: .*images: none of its 25 files can be read as an image"):
+    with pytest.raises(UserError, match=r"^inference\.images: .*: none of its 25 files can be read as an image"):
         classify(folder)
     out = tmp_path / "out"
     assert (out / "predictions.json").read_bytes() == before[0]

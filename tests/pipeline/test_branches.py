@@ -60,7 +60,7 @@ def test_the_gate_is_as_wide_as_its_tolerance(restored):
     rows = {line.split(" | ")[0]: line.split(" | ")[-1] for line in shut.splitlines() if line.startswith("| ")}
     assert rows["| cnn.accuracy"] == rows["| cnn.loss"] == "**worse** |"
     assert {told for metric, told in rows.items() if metric.startswith(("| mlp", "| resnet50"))} == {"same |"}
-    assert "error: the gate is shut: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss; see the verdicts above" in shut
+    assert "error: the gate is shut: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss; see the table above" in shut
     restored.edit("gate.yaml", "cnn.accuracy: {tolerance: 0.019}", "cnn.accuracy: {tolerance: 0.9}")
     restored.edit("gate.yaml", "cnn.loss: {tolerance: 0.053}", "cnn.loss: {tolerance: 3}")
     restored.edit("gate.yaml", "labelled:", "cnn.ece: {tolerance: 1}\ncnn.brier: {tolerance: 1}\nlabelled:")

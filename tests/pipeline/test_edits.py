@@ -1,5 +1,6 @@
 """Which edit reruns which stages: each room, each lock, each block of params.yaml, and what reruns nothing."""
 
+import contextlib
 import re
 from pathlib import Path
 
@@ -55,7 +56,7 @@ def project(small_project, tmp_path_factory) -> Project:
 
 def outdated(project: Project) -> set[str]:
     """The stages that `dvc status` finds changed; all versions of a stage count as the stage."""
-    with Repo(str(project.folder)) as repo:
+    with contextlib.chdir(project.folder), Repo() as repo:
         changed = set(repo.status(targets=["dvc.yaml"]))
     for stage in ("train", "evaluate"):
         if {f"{stage}@mlp", f"{stage}@cnn"} <= changed:

@@ -139,8 +139,9 @@ def test_hostile_names_are_shown_as_text(report_inputs):
     (inputs / "data/sample_images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
     guesses = inputs / "metrics/resnet50_predictions.json"
     entries = json.loads(guesses.read_text())
-    entries[0]["image"] = HOSTILE
-    entries[0]["predictions"][0]["label"] = "</span><script>alert(2)</script>"
+    cat = next(entry for entry in entries if entry["image"] == "chelsea.png")
+    cat["image"] = HOSTILE
+    cat["predictions"][0]["label"] = "</span><script>alert(2)</script>"
     entries.append({"image": "<b>", "error": "</td><script>alert(3)</script>"})
     guesses.write_text(json.dumps(entries))
     text = report_of_the_current_folder()

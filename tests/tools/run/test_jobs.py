@@ -11,13 +11,13 @@ import pytest
 from tests.tools.run.small import Project
 from tools.run import jobs, repro
 
+pytestmark = pytest.mark.slow
+
 # A stage: says that it began, waits for the files in `NAME.needs`, fails if `NAME.fails` is there, writes its output.
 STEP = """
 import sys
 import time
 from pathlib import Path
-
-pytestmark = pytest.mark.slow
 
 name = sys.argv[1]
 print("I am", name)

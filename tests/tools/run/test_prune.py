@@ -74,6 +74,4 @@ def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
         file.write("removed: [cnn]\n")
     assert "| cnn.accuracy |" in (opened := toy.make("gate", "BASE=main")) and "| removed |" in opened
     (toy.folder / "metrics/mlp.json").unlink()
-    assert "the gate is shut: mlp.accuracy, mlp.loss; see the verdicts above\n" in toy.make(
-        "gate", "BASE=main", status=2
-    )
+    assert "the gate is shut: mlp.accuracy, mlp.loss; see the table above\n" in toy.make("gate", "BASE=main", status=2)

@@ -86,7 +86,7 @@ def test_results_of_another_backend_stay_out_of_the_cache(project):
 
     project.environment["KERAS_BACKEND"] = "jax"
     output = project.run()
-    assert "warning: Keras runs on JAX (KERAS_BACKEND): these are other bits than those promised" in output
+    assert "warning: Keras runs on JAX (KERAS_BACKEND): the results have other bits than the promised ones" in output
     assert "Running stage 'slow'" in output
     assert cached() == []
     (project.folder / "dvc.lock").unlink()

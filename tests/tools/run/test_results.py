@@ -26,7 +26,7 @@ def test_each_version_has_a_row_and_resnet50_a_line(project):
     assert rows[2].split() == ["cnn", f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}", str(epochs)]
     assert len({len(row) for row in (head, *rows)}) == 1
     top1 = json.loads((project / "metrics/resnet50.json").read_text())["top1_accuracy"]
-    assert resnet50.startswith("ResNet50: images 7, ")
+    assert resnet50.startswith("ResNet50: images 25, ")
     assert f"top1 accuracy {top1:.4g}" in resnet50
     assert report == "Report: metrics/report/index.html"
 
