@@ -130,7 +130,7 @@ def growth(results: dict) -> list[str]:
 
 def highlights(results: dict) -> str:
     """The few lines of README.md."""
-    machine, rates, seconds = results["machine"], results["inference"]["pictures_per_s"], results["pipeline"]
+    machine, rates = results["machine"], results["inference"]["pictures_per_s"]
     epochs = (
         f"`{version}` {block['seconds']['keras_fit'] / block['seconds']['this_project']:.1f}x"
         for version, block in results["training"].items()
@@ -139,7 +139,6 @@ def highlights(results: dict) -> str:
         f"- An epoch, against Keras `fit`: {', '.join(epochs)} as fast.",
         f"- ResNet50, against `model.predict`: {rates['this_project'] / rates['keras_predict']:.1f}x as fast; against OpenVINO "
         f"called directly, which may use AVX-512: {rates['this_project'] / rates['openvino']:.1f}x.",
-        f"- The pipeline from an empty cache: {seconds['repro']:.0f} s; the tutorial as one script: {seconds['tutorial']:.0f} s.",
         f"- Measured side by side on {machine['cores']} cores of an {machine['processor']}.",
     ]
     return "\n".join(lines) + "\n"
