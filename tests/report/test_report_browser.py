@@ -208,7 +208,7 @@ def test_contrast_labels_and_structure_pass_axe(browser, axe, width, theme):
     browser.open(width, theme)
     browser.run("document.querySelectorAll('details').forEach(part => part.open = true)")
     browser.driver.execute_cdp_cmd(
-        "ComputeSettings.evaluate", {"expression": axe}
+        "Runtime.evaluate", {"expression": axe}
     )  # not a script element, which is refused
     options = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
     found = browser.driver.execute_async_script(
