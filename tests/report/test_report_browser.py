@@ -207,9 +207,7 @@ def test_every_mark_lies_in_its_chart(browser):
 def test_contrast_labels_and_structure_pass_axe(browser, axe, width, theme):
     browser.open(width, theme)
     browser.run("document.querySelectorAll('details').forEach(part => part.open = true)")
-    browser.driver.execute_cdp_cmd(
-        "Runtime.evaluate", {"expression": axe}
-    )  # not a script element, which is refused
+    browser.driver.execute_cdp_cmd("Runtime.evaluate", {"expression": axe})  # not a script element, which is refused
     options = {"resultTypes": ["violations"], "runOnly": ["wcag2a", "wcag2aa", "wcag21aa", "wcag22aa", "best-practice"]}
     found = browser.driver.execute_async_script(
         "const done = arguments[1]; axe.run(document, arguments[0]).then(done, e => done({error: String(e)}))", options
@@ -228,7 +226,7 @@ def test_other_projects_pages_open_without_errors_too(driver, report_inputs, tmp
     """One new version, and an image whose name is an attack."""
     inputs = report_inputs
     make_small(inputs)
-    (inputs / "images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
+    (inputs / "data/sample_images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
     guesses = inputs / "metrics/resnet50_predictions.json"
     guesses.write_text(guesses.read_text().replace('"chelsea.png"', json.dumps(HOSTILE)))
     path = Path(tmp_path, "index.html")
