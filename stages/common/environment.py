@@ -45,12 +45,9 @@ PINNED = {
 def forget_pythonpath() -> None:
     """Search no folder that PYTHONPATH alone names, in this process or its children, so that no other library is found.
 
-    The project itself may be named there, and stays named for children, such as Ray's workers. Folders of
-    the Python that runs this stay, even if PYTHONPATH repeats them.
+    The project itself may be named there. Folders of the Python that runs this stay, even if PYTHONPATH repeats them.
     """
     named = {os.path.abspath(folder) for folder in os.environ.pop("PYTHONPATH", "").split(os.pathsep) if folder}
-    if str(ROOT) in named:
-        os.environ["PYTHONPATH"] = str(ROOT)
     named -= {str(ROOT), *sysconfig.get_paths().values()}
     sys.path[:] = [folder for folder in sys.path if os.path.abspath(folder) not in named]
 
