@@ -35,6 +35,7 @@ class Stage:
     def start(self, engine: str, workers: int = 1, address: str = "", **environment: str) -> subprocess.Popen:
         shutil.rmtree(self.out, ignore_errors=True)
         self.out.mkdir()
+        (self.out / "stages").symlink_to(ROOT / "stages")  # Ray's workers look in the folder of the run
         block = f"{{images: {str(self.images)!r}, engine: {engine}, workers: {workers}, top_k: 3, batch_size: 4}}"
         lay(self.out, f"{PARAMS}\ninference: {block}\n", resnet50=self.weights, sample_labels=self.labels)
         environment = os.environ | {"RAY_ADDRESS": address, "PYTHONPATH": str(ROOT)} | environment
