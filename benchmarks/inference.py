@@ -158,10 +158,10 @@ def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options)
     (out / "params.yaml").write_text(
         f"{lines}\ninference: {{images: {folder}, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
     )
+    (out / "stages").symlink_to(ROOT / "stages")  # Ray's workers look in the folder of the run
     for path in (paths.RESNET50, paths.SAMPLE_LABELS):
         (out / path).parent.mkdir()
         (out / path).symlink_to(data / path)
-    options["env"] = options.get("env", os.environ) | {"PYTHONPATH": str(ROOT)}
     return subprocess.Popen([sys.executable, "-m", "stages.infer"], cwd=out, **options)
 
 
