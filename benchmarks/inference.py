@@ -169,8 +169,10 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
     """The time, and the MiB that Ray's driver has of its own, after a tenth of `count` files and at the end.
 
     The files are no images: workers read them and find that out, and nothing is computed, but every name and answer
-    goes through Ray, the driver and the file of predictions.
+    goes through Ray, the driver and the file of predictions. One image lies after them: a folder without any is an error.
     """
+    from PIL import Image
+
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "files"), Path(name, "out")
         folder.mkdir()
@@ -179,6 +181,7 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
             path = folder / f"{number:07}.jpg"
             first = folder / f"{number - number % 10_000:07}.jpg"  # a file may have 65,000 names
             os.link(first, path) if path != first else path.write_text("no image")
+        Image.new("RGB", (224, 224)).save(folder / "image.png")
         environment = os.environ | {"RAY_ADDRESS": address}
         with infer(
             folder, out, f"engine: ray, workers: {workers}", data, stderr=subprocess.PIPE, env=environment
