@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.outputs import METRICS
 from tests.conftest import ROOT
 from tests.project import Project
 
@@ -136,7 +137,7 @@ def test_branches_differ_in_what_was_changed_and_a_new_block_trains(project):
     changed = {"mlp", "two_convolutions"}
     assert ran == {f"{stage}@{name}" for stage in ("train", "evaluate") for name in changed} | {"plots", "report"}
     assert set(metrics) == {f"metrics/{name}.json" for name in changed}
-    assert set(metrics["metrics/mlp.json"]) == {"accuracy", "loss"}
+    assert set(metrics["metrics/mlp.json"]) == set(METRICS)
     assert metrics["metrics/two_convolutions.json"]["accuracy"]["new"] > 0.85
     assert params["models.mlp.optimizer.learning_rate"] == {"old": 0.1, "new": 0.2, "diff": 0.1}
     assert all("two_convolutions" in key for key in params if key != "models.mlp.optimizer.learning_rate")

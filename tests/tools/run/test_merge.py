@@ -119,7 +119,7 @@ def test_what_people_write_is_left_to_them(toy):
     for branch, version in (("a", "mlp"), ("b", "cnn")):
         changed(toy, branch, with_rate(version))
         (toy.folder / "metrics/notes.md").write_text(branch)
-        toy.edit("gate.yaml", "\nloss: {better: lower", f"\n# {branch}\nloss: {{better: lower")
+        toy.edit("gate.yaml", "\nloss: {", f"\n# {branch}\nloss: {{")
         toy.commit("gate")
     merge(toy, "a", "b")
     assert "error: gate.yaml, line " in toy.make("merge", status=2)
