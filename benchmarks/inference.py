@@ -127,7 +127,7 @@ def openvino(tick: Callable) -> None:
 def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
     from stages.common.params import ComputeSettings, Inference
-    from stages.infer.__main__ import classify_folder
+    from stages.infer.folder import classify_folder
 
     inference = Inference(images="any", top_k=3, batch_size=BATCH)
     settings = ComputeSettings(seed=0, threads=2, instructions=instructions)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+from stages import mnist
 from stages.common.cli import UserError
 from stages.common.files import rounded, write_csv, write_json
 
@@ -31,7 +32,6 @@ OF_RESNET50 = {
     "top3_accuracy": "higher",
 }
 OF_EACH_SEED = ("accuracy", "loss")
-DIGITS = 10
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
             raise ValueError(f"more rows than the {len(labels)} test images")
         if actual != labels[number - 1]:
             raise ValueError(f"the actual digit is given as {actual} and the test label is {labels[number - 1]}")
-        if not 0 <= predicted < DIGITS:
+        if not 0 <= predicted < mnist.CLASSES:
             raise ValueError(f"{predicted} is not a digit")
         if not 0 <= probability <= 1:
             raise ValueError(f"{row[2]} is not a probability")
@@ -193,7 +193,7 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
 
 
 def read_object(path: Path) -> dict:
-    """A JSON object: metrics, a card, results over seeds, labels."""
+    """A JSON object: metrics, a card, results over seeds."""
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
         if not isinstance(value, dict):

@@ -8,6 +8,8 @@ from collections.abc import Callable
 
 from tqdm import tqdm
 
+from stages.common import paths
+
 
 class UserError(Exception):
     """Something a user can cause and mend; the text says which file or key, what is wrong and what to do."""
@@ -31,7 +33,9 @@ def progress(**options) -> tqdm:
 def parser(doc: str) -> argparse.ArgumentParser:
     """An argument parser described by a stage module's docstring, with the one option that all stages share."""
     made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
-    made.add_argument("--params", default="params.yaml", help="parameters, checked as a whole (default: %(default)s)")
+    made.add_argument(
+        "--params", default=str(paths.PARAMS), help="parameters, checked as a whole (default: %(default)s)"
+    )
     return made
 
 

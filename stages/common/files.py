@@ -115,8 +115,13 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
 
 def sha256(path: Path | str) -> str:
     """The SHA-256 of a file's content, as 64 hexadecimal digits."""
+    return digest(path, "sha256")
+
+
+def digest(path: Path | str, algorithm: str) -> str:
+    """The hash of a file's content, in hexadecimal digits; `algorithm` is a name that `hashlib` knows."""
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        return hashlib.file_digest(file, algorithm).hexdigest()
 
 
 def write_sums(folder: Path | str, sums: Mapping[str, str]) -> None:

@@ -1,5 +1,6 @@
 """params.yaml: what a valid parameter is, and messages that a person can act on."""
 
+import math
 import re
 import sys
 from pathlib import Path
@@ -7,139 +8,13 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from stages.common import cli, keras_names, schema
+from stages.common import cli, schema
 from stages.common.cli import UserError
-from stages.common.schema import Strict, refuse, shorten, suggestion
+from stages.common.keras_arguments import RATES, STEPS, layer_problems, optimizer_problems
+from stages.common.schema import Strict, refuse
 from stages.common.yaml_files import load_yaml
 
 MAX_PARAMS_BYTES = 1 << 18  # far above any real file
-
-# Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
-SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups"}
-FRACTIONS = {"rate", "dropout", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
-PADDINGS = ["valid", "same", "causal"]
-# Arguments whose names end so are Keras objects: a name, or {class_name: Name, config: {argument: value}}.
-OBJECTS = {
-    "activation": "activations",
-    "initializer": "initializers",
-    "regularizer": "regularizers",
-    "constraint": "constraints",
-}
-
-
-STEPS = {"decay_steps", "first_decay_steps", "warmup_steps", "boundaries"}  # of a schedule: these count steps or epochs
-RATES = {"initial_learning_rate", "warmup_target", "decay_rate", "values"}  # of a schedule: numbers without a default
-KERAS_RANGE = (0, 255)  # the default of `value_range`
-
-
-def _named_problems(package: str, kind: str, allowed: list[str], block: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with a block `{name: Class, argument: value, ...}`, by key."""
-    name, given = block.get("name"), {key: block[key] for key in block if key != "name"}
-    if name in allowed:
-        return _argument_problems(package, name, given)
-    hints = {key: suggestion(key, ["name", "learning_rate"], listed=False) for key in given if key != "learning_rate"}
-    unknown = {str(key): f"unknown key{hint}" for key, hint in hints.items() if hint}
-    wrong = f"{shorten(name)} is no {kind}{suggestion(name, allowed)}" if "name" in block else "missing; add this key"
-    return {"name": wrong} | unknown
-
-
-def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with the arguments given to a Keras class, by argument; Keras itself checks the rest."""
-    defaults = keras_names.arguments(package, name)
-    problems = {}
-    for argument, value in given.items():
-        if argument not in defaults:
-            problems[str(argument)] = f"unknown argument of {name}{suggestion(argument, sorted(defaults))}"
-        elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
-            problems[argument] = f"is {shorten(value)}, which is refused: {why}"
-        elif name in keras_names.WRAPPERS and argument in keras_names.INNER and value is not None:
-            problems |= {_path(argument, below): text for below, text in _layer_problems(value).items()}
-        elif problem := _value_problem(argument, value, defaults[argument]):
-            problems[argument] = f"is {shorten(value)}; {problem}"
-    if defaults.get("value_range") == KERAS_RANGE and "value_range" not in given:
-        text = "missing; Keras takes the values to be 0 to 255 unless told, and here they are 0 to 1: add [0, 1]"
-        problems["value_range"] = text
-    missing = [
-        argument for argument in defaults if defaults[argument] is keras_names.REQUIRED and argument not in given
-    ]
-    return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
-
-
-def _why_refused(layer: str, argument: str) -> str | None:
-    refused = keras_names.REFUSED_ARGUMENTS
-    return refused.get(argument) or refused.get(f"{layer}.{argument}")
-
-
-def _path(*keys: str) -> str:
-    return ".".join(filter(None, keys))
-
-
-def _value_problem(argument: str, value: Any, default: Any) -> str | None:
-    """What is wrong with the value of a Keras argument that has this default, or None."""
-    parts = value if isinstance(value, list) else [value]
-    kind = OBJECTS.get(argument.rpartition("_")[2])
-    if value is default is None:
-        return None
-    if kind and value is not None:
-        return _object_problem(kind, value)
-    if argument in SIZES and not (parts and all(type(part) is int and part >= 1 for part in parts)):
-        return "allowed: a whole number of at least 1, or a list of them"
-    if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
-        return "allowed: a number of at least 0 and below 1"
-    if argument == "padding" and isinstance(default, str) and value not in PADDINGS:
-        return "allowed: " + ", ".join(PADDINGS) + suggestion(value, PADDINGS, listed=False)
-    if argument == "value_range" and default == KERAS_RANGE and value != [0, 1]:
-        return "allowed: [0, 1], what the images hold"
-    if argument in ("x_factor", "y_factor") and not isinstance(value, list):  # of RandomShear
-        return "allowed: a list [lowest, highest]; Keras saves a number as one that it cannot load"
-    if isinstance(default, bool) and not isinstance(value, bool):
-        return "allowed: true, false"
-    if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):
-        return "allowed: a number, or a list of them"
-    if isinstance(default, str) and not (isinstance(value, str | None) or (default == "auto" and type(value) is bool)):
-        return "allowed: a text"
-    return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
-
-
-def _object_problem(package: str, value: Any) -> str | None:
-    """What is wrong with the value of an argument that is an activation, initializer, regularizer or constraint."""
-    name, config = value, {}
-    if isinstance(value, dict) and value.keys() <= {"class_name", "config"} and package != "activations":
-        name, config = value.get("class_name"), value.get("config", {})
-    if not isinstance(name, str) or not isinstance(config, dict):
-        return "allowed: a name" + ("" if package == "activations" else ", or {class_name: Name, config: {...}}")
-    if name not in keras_names.names(package):
-        return f"not known to Keras{suggestion(name, [each for each in keras_names.names(package) if each.islower()])}"
-    problems = {} if package == "activations" else _argument_problems(package, name, config)
-    return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)
-
-
-def _is_plain(value: Any) -> bool:
-    if isinstance(value, list):
-        return all(map(_is_plain, value))
-    return value is None or type(value) in (str, bool) or _is_number(value)
-
-
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
-
-
-def _layer_problems(entry: Any) -> dict[str, str]:
-    """What is wrong with an entry of a `layers` list, or of a layer around it, by the rest of its key path."""
-    entry = {entry: None} if isinstance(entry, str) else entry
-    if not isinstance(entry, dict) or len(entry) != 1:
-        return {"": f"{shorten(entry)} is no layer; write `Name` or `Name: {{argument: value}}`"}
-    (name, arguments), *_ = entry.items()
-    if reason := keras_names.REFUSED_LAYERS.get(name):
-        return {"": f"the layer {name} is refused: {reason}"}
-    if name not in keras_names.layers():
-        near = suggestion(name, keras_names.layers())
-        return {"": f"{name!r} is no Keras layer (see https://keras.io/api/layers){near}"}
-    if not isinstance(arguments, dict | None):
-        return {name: f"{shorten(arguments)} are no arguments; write `{name}: {{argument: value}}`"}
-    problems = _argument_problems("layers", name, arguments or {})
-    return {_path(name, argument): text for argument, text in problems.items()}
 
 
 class Layer(Strict):
@@ -154,7 +29,7 @@ class Layer(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, entry: Any) -> dict[str, Any]:
-        if problems := _layer_problems(entry):
+        if problems := layer_problems(entry):
             raise refuse(problems)
         (name, arguments), *_ = ({entry: None} if isinstance(entry, str) else entry).items()
         return {"name": name, "arguments": arguments or {}}
@@ -182,24 +57,6 @@ class Schedule(Strict):
         return {key: converted(key, value) for key, value in self.model_extra.items()}
 
 
-def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
-    """What is wrong with a schedule, by key."""
-    unit, given = block.get("unit", "steps"), {key: block[key] for key in block if key != "unit"}
-    problems = _named_problems("optimizers.schedules", "Keras schedule", keras_names.schedules(), given)
-    if unit not in ("steps", "epochs"):
-        problems["unit"] = f"is {shorten(unit)}; allowed: steps, epochs"
-    for key in given.keys() & (STEPS | RATES) - problems.keys():
-        several, whole = key in ("boundaries", "values"), key in STEPS and unit == "steps"
-        parts = given[key] if several else [given[key]]
-        fits = isinstance(parts, list) and all(_is_number(part) and part >= 0 for part in parts)
-        if not fits or (whole and not all(type(part) is int for part in parts)):
-            kind = f"a {'whole ' * whole}number{f' of {unit}' * (key in STEPS)} of at least 0"
-            problems[key] = f"is {shorten(given[key])}; allowed: {'a list, each entry ' * several}{kind}"
-        elif key == "boundaries" and parts != sorted(set(parts)):
-            problems[key] = f"is {shorten(parts)}; allowed: a list that grows"
-    return problems
-
-
 class Optimizer(Strict):
     """A Keras optimizer by name, its learning rate, and any other arguments that it takes."""
 
@@ -213,16 +70,7 @@ class Optimizer(Strict):
     def _known_to_keras(cls, block: Any) -> Any:
         if not isinstance(block, dict):
             return block
-        rate = block.get("learning_rate")
-        others = {key: value for key, value in block.items() if key != "learning_rate"}
-        problems = _named_problems("optimizers", "Keras optimizer", keras_names.optimizers(), others)
-        if "learning_rate" not in block:
-            problems["learning_rate"] = "missing; add this key"
-        elif isinstance(rate, dict):
-            problems |= {_path("learning_rate", key): text for key, text in _schedule_problems(rate).items()}
-        elif not (_is_number(rate) and rate > 0):
-            problems["learning_rate"] = f"is {shorten(rate)}; allowed: a number above 0, or a schedule {{name: ...}}"
-        if problems:
+        if problems := optimizer_problems(block):
             raise refuse(problems)
         return block
 
@@ -288,6 +136,11 @@ class Model(Strict):
         if value and "optimizer" in info.data and isinstance(info.data["optimizer"].learning_rate, Schedule):
             raise refuse("the optimizer's learning_rate follows a schedule already; keep one of the two")
         return value
+
+
+def trained_on(examples: int, validation_split: float) -> int:
+    """How many of the examples are trained on; those after them validate. Keras' `fit` cuts there, too."""
+    return math.floor(examples * (1.0 - validation_split))
 
 
 class Inference(Strict):

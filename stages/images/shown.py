@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from stages.common.cli import UserError
-from stages.images.decode import PictureError, decode, list_pictures, picture_name, picture_path, read_file
+from stages.images.decode import PictureError, decode
+from stages.images.source import list_pictures, picture_name, picture_path, read_file
 
 PICTURE_SIDE = 240  # pixels, about what an image gets of a figure
 

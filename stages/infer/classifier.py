@@ -22,7 +22,7 @@ class Answer(NamedTuple):
 
     sha256: str | None
     result: list[dict] | str
-    notes: list[str] = []  # noqa: RUF012 - never changed
+    notes: list[str]
 
 
 class Classifier:

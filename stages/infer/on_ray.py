@@ -19,7 +19,7 @@ from stages.common import cli
 from stages.common.cli import UserError
 from stages.common.files import SUMS
 from stages.common.params import ComputeSettings, Inference
-from stages.images import decode
+from stages.images import source
 from stages.infer import cluster
 from stages.infer.classifier import Answer, Classifier
 
@@ -48,7 +48,7 @@ def answers(
     count = math.ceil(len(names) / size)
     with tempfile.TemporaryDirectory() as parts, cluster.connected(inference.workers, settings.threads) as ray:
         files = {name: (weights / name).read_bytes() for name in _needed(weights)}
-        where = folder if decode.is_url(folder) else os.path.abspath(folder)
+        where = folder if source.is_url(folder) else os.path.abspath(folder)
         arguments = (where, ray.put(files), inference, batch_size, settings)
         arriving = _compute(ray, _chunks(names, size), arguments, inference.workers, settings)
         for number, chunk in enumerate(_in_order(arriving, count, Path(parts))):
@@ -136,7 +136,7 @@ class Worker:
         try:
             # Here and not in __init__, whose errors Ray reports as the death of the process, with a traceback.
             self.classifier = self.classifier or self._load()
-            paths = (decode.picture_path(self.folder, os.fsdecode(name)) for name in row["names"])
+            paths = (source.picture_path(self.folder, os.fsdecode(name)) for name in row["names"])
             answers = json.dumps(list(self.classifier.answers(paths)))
         except UserError as caught:
             error = str(caught)

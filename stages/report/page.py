@@ -21,12 +21,12 @@ from stages.assets import Asset, load_assets
 from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import sha256
-from stages.common.params import Model, Params
-from stages.images.decode import picture_name
+from stages.common.params import Model, Params, trained_on
 from stages.images.shown import Picture, read_pictures
+from stages.images.source import picture_name
 from stages.report import drawing
 from stages.report.tutorial import TUTORIAL
-from stages.styles import VERSION_COLOURS, VERSION_MARKERS
+from stages.styles import VERSION_COLOURS, style
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
@@ -81,7 +81,7 @@ def sheet(kernels: np.ndarray, columns: int = 8) -> np.ndarray:
 
 def look(place: int) -> dict:
     """Colour and marker of the version at this place in params.yaml."""
-    return {"colour": place % len(VERSION_COLOURS), "marker": VERSION_MARKERS[place % len(VERSION_MARKERS)]}
+    return dict(zip(("colour", "marker"), style(place), strict=True))
 
 
 def gather_version(name: str, place: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
@@ -92,7 +92,7 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
     spread, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
     wrong = scoring.confident_mistakes(answers)
     counts = scoring.confusion(answers.actual, answers.predicted)
-    held_out = mnist.COUNTS["train"] - math.floor(mnist.COUNTS["train"] * (1.0 - model.validation_split))
+    fitted = trained_on(mnist.COUNTS["train"], model.validation_split)
     validated = not np.isnan(history[:, 3]).all()
     return {
         "name": name,
@@ -103,8 +103,8 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "layers": layer_rows(name, card["layers"], model),
         "parameters": sum(layer["parameters"] for layer in card["layers"]),
         "trained": sum(layer["trained"] for layer in card["layers"]),
-        "trained_on": mnist.COUNTS["train"] - held_out,
-        "held_out": held_out,
+        "trained_on": fitted,
+        "held_out": mnist.COUNTS["train"] - fitted,
         "history": history.tolist(),
         "epochs": len(history),
         "best": 1 + int(np.nanargmin(history[:, 3])) if validated else None,

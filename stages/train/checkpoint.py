@@ -13,10 +13,11 @@ from pathlib import Path
 import numpy as np
 
 from stages.common import cli
+from stages.common.environment import ROOT
 from stages.common.files import write_bytes
 
 DIGEST_BYTES = 32
-LOCK = Path(__file__).resolve().parents[2] / "requirements/compute.txt"
+LOCK = ROOT / "requirements/compute.txt"
 
 
 class Checkpoint:

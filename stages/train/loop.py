@@ -15,7 +15,7 @@ import numpy as np
 from stages import network as networks
 from stages.common import cli
 from stages.common.cli import UserError
-from stages.common.params import Model
+from stages.common.params import Model, trained_on
 from stages.compute import backend, losses
 from stages.compute.evaluation import Mean, compile_evaluate
 from stages.mnist import CLASSES, Digits
@@ -26,8 +26,8 @@ CALLS_PER_EPOCH = 5  # steps of the progress bar; the weights do not depend on i
 
 
 def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
-    """Split the end of the training set off for validation, where Keras' `fit` does: at floor(n * (1 - validation_split))."""
-    at = math.floor(len(digits.labels) * (1.0 - validation_split))
+    """Split the end of the training set off for validation."""
+    at = trained_on(len(digits.labels), validation_split)
     if at == 0:
         raise UserError(f"validation_split: {validation_split} leaves no example of {len(digits.labels)} to train on")
     return Digits(digits.images[:at], digits.labels[:at]), Digits(digits.images[at:], digits.labels[at:])

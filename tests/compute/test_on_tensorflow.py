@@ -10,7 +10,7 @@ from tests.conftest import ROOT
 COMPUTE = """
 import ctypes, hashlib, struct
 from stages import compute
-from stages.compute import on_tensorflow
+from stages.compute import on_tensorflow, pinned
 {change}
 import numpy as np, tensorflow as tf
 from stages.common.params import ComputeSettings
@@ -32,18 +32,18 @@ print(float(tf.matmul(a, a, transpose_b=True)[0, 0]), on_tensorflow.finds_gpu())
 
 
 def computed(work: str, change: str = "") -> subprocess.CompletedProcess:
-    """Run `work` in a fresh process, after a change to `on_tensorflow`; it prints a digest."""
+    """Run `work` in a fresh process, after a change to `pinned`; it prints a digest."""
     command = [sys.executable, "-c", COMPUTE.format(change=change, work=work)]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
 
 
 OTHER_CACHES = """
-for name, (offset, value) in on_tensorflow.STATICS.items():
+for name, (offset, value) in pinned.STATICS.items():
     if "{part}" in name:
         for old, new in [(32 * 1024, {new[0]}), (1024 * 1024, {new[1]}), (8 * 1024 * 1024, {new[2]})]:
             for kind in "qI":
                 value = value.replace(struct.pack(kind, old), struct.pack(kind, new))
-        on_tensorflow.STATICS[name] = offset, value
+        pinned.STATICS[name] = offset, value
 """
 
 
@@ -61,7 +61,7 @@ def test_the_pinned_cache_sizes_are_those_that_decide_the_bits(part, sizes, work
 
 
 def test_a_tensorflow_without_the_variables_is_told_and_computes():
-    done = computed(PRODUCT.format(dtype="float32"), "on_tensorflow.STATICS = {'Zmissing': (0, b'')}")
+    done = computed(PRODUCT.format(dtype="float32"), "pinned.STATICS = {'Zmissing': (0, b'')}")
     assert len(done.stdout.strip()) == 64
     assert "TensorFlow: libtensorflow_cc.so.2 has no _ZZmissing: results may differ in the last bits" in done.stderr
 

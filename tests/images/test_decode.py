@@ -25,7 +25,8 @@ from PIL import Image, ImageCms
 from stages.common import files
 from stages.common.cli import UserError
 from stages.images import decode, heif
-from stages.images.decode import PictureError, list_pictures, load_batches, picture_name, picture_path, read_picture
+from stages.images.decode import PictureError, load_batches, read_picture
+from stages.images.source import list_pictures, picture_name, picture_path
 from tests.conftest import little_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes

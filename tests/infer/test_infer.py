@@ -19,7 +19,7 @@ from stages.common.cli import UserError
 from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 from stages.infer import classifier
-from stages.infer.__main__ import classify_folder, infer
+from stages.infer.folder import classify_folder, infer
 from tests.conftest import ROOT, lay
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from ruamel.yaml import YAML, YAMLError
 
-from stages.common import paths
+from stages.common import files, paths
 from stages.common.cli import UserError
 from stages.outputs import read_fingerprints
 from tools.verify import tolerance
@@ -35,8 +35,7 @@ class Outcome:
 def md5(path: Path) -> str:
     """The hash that DVC records for a file, or for a folder (that of a JSON list of its files, and `.dir`)."""
     if path.is_file():
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "md5").hexdigest()
+        return files.digest(path, "md5")
     entries = [{"md5": md5(path / name), "relpath": name} for name in files_in(path)]
     return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
 

@@ -1,0 +1,179 @@
+"""Images where they lie: found in a folder, or below a URL that fsspec understands (s3://bucket/folder), and read whole.
+
+They go by their names below it. What a file holds is for `decode`; a file that is none to be read raises PictureError
+with a short reason.
+"""
+
+import errno
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from stages.common.cli import UserError
+from stages.images.limits import MAX_BYTES, PictureError
+
+CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
+
+
+def list_pictures(folder: Path | str) -> list[str]:
+    """The name below `folder` of every file in it and its subfolders, whatever it holds, in byte order.
+
+    `folder` may be a URL. Names that start with a dot are skipped, files and folders alike. Symbolic links, also those
+    to folders, and special files are listed, never followed or opened: `read_file` refuses them, but for DVC's own, so
+    that each gets its entry. Only names are kept, in memory about 60 bytes and the letters of each.
+    Raises UserError if there is no such folder or no file in it, or the URL cannot be listed; OSError if a subfolder
+    cannot be read.
+    """
+    found = _list_url(str(folder)) if is_url(folder) else _list_folder(folder)
+    if not found:
+        raise UserError(f"inference.images: {folder}: no files in this folder; put at least one image into it")
+    found.sort(key=os.fsencode)
+    return found
+
+
+def _list_folder(folder: Path | str) -> list[str]:
+    if not os.path.isdir(folder):
+        problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
+        raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with images")
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
+        below = os.path.relpath(parent, folder)
+        start = "" if below == "." else f"{below}/"
+        found += [start + name for name in files + links if not name.startswith(".")]
+    return found
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _list_url(url: str) -> list[str]:
+    system, root = _open_url(url)
+    start = root.rstrip("/") + "/"
+    with _remote(url):
+        names = [path[len(start) :] for path in system.find(root) if path.startswith(start)]
+    return [name for name in names if name and not any(part.startswith(".") for part in name.split("/"))]
+
+
+def is_url(folder: Path | str) -> bool:
+    """Whether images are read over fsspec, and not from a folder of this machine."""
+    return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
+
+
+def picture_path(folder: Path | str, name: str) -> str:
+    """Where an image lies that `list_pictures` has named."""
+    return f"{str(folder).rstrip('/')}/{name}"
+
+
+def _open_url(url: str) -> tuple[Any, str]:
+    """Fsspec's file system for a URL, and the path in it; UserError where there is none."""
+    import fsspec  # only who uses it pays for its import
+
+    try:
+        system, path = fsspec.url_to_fs(url)
+    except ImportError as error:
+        raise UserError(f"inference.images: {url}: {error}; for S3 run `make setup EXTRAS=s3`") from None
+    except ValueError as error:
+        raise UserError(f"inference.images: {url}: {error}; give a folder or a URL that fsspec knows") from None
+    if "::" in url or "file" in system.protocol:  # that would follow links, and wait for pipes
+        raise UserError(f"inference.images: {url}: for a folder of this machine give its path, not a URL")
+    return system, path
+
+
+@contextmanager
+def _remote(url: str) -> Iterator[None]:
+    """UserError, with the URL, for whatever the library behind it raises; each has errors of its own."""
+    try:
+        yield
+    except (PictureError, MemoryError):
+        raise
+    except Exception as error:  # noqa: BLE001
+        reason = str(error).strip() or type(error).__name__
+        raise UserError(f"inference.images: {url}: {reason}; check the address, your access and the network") from None
+
+
+def picture_name(name: str) -> str:
+    """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
+    return os.fsencode(name).decode("utf-8", "backslashreplace")
+
+
+def read_file(path: Path | str) -> bytes:
+    """The content of a regular file, or of one at a URL; never waits for a pipe, and follows no link but DVC's.
+
+    Raises PictureError for what the file is, OSError when the machine fails, UserError where a URL cannot be read.
+    """
+    return _read_url(str(path)) if is_url(path) else _read_local(path)
+
+
+def _read_url(url: str) -> bytes:
+    system, path = _open_url(url)
+    with _remote(url):
+        try:
+            with system.open(path, "rb") as file:
+                data = file.read(MAX_BYTES + 1)
+        except PermissionError:
+            raise PictureError("permission denied") from None
+    _check_size(len(data))
+    return data
+
+
+def _check_size(size: int) -> None:
+    if not size:
+        raise PictureError("empty file")
+    if size > MAX_BYTES:
+        raise PictureError(f"file larger than {MAX_BYTES // 1024**2} MiB")
+
+
+def _read_local(path: Path | str) -> bytes:
+    try:
+        return _read_regular(path)
+    except OSError as error:
+        reasons = {
+            errno.EACCES: "permission denied",
+            errno.EPERM: "permission denied",
+            errno.ENXIO: "not a regular file",  # a socket
+            errno.EISDIR: "not a regular file",
+        }
+        if error.errno == errno.ELOOP:
+            return _read_link(path)
+        if error.errno not in reasons:
+            raise
+        raise PictureError(reasons[error.errno]) from None
+
+
+def _read_regular(path: Path | str) -> bytes:
+    with open(path, "rb", opener=_open) as file:
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise PictureError("not a regular file")
+        _check_size(status.st_size)
+        return file.read(status.st_size)
+
+
+def _open(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+
+
+def _read_link(path: Path | str) -> bytes:
+    """The content behind a link that DVC has made (its setting `cache.type symlink`); every other link is refused.
+
+    Such a link leads to an object of a cache, whose path ends in the MD5 of its content. That is checked, and not where
+    DVC's settings say that the cache lies: they are spread over four files, and a path alone proves nothing. A link in
+    a folder of strangers can so give nothing away but a file whose exact content its maker knows.
+    """
+    target = os.path.realpath(path)
+    named = CACHE_OBJECT.search(target)
+    if named:
+        with suppress(OSError):  # whatever is wrong with the target, or no target
+            data = _read_regular(target)
+            if hashlib.md5(data, usedforsecurity=False).hexdigest() == named[1] + named[2]:
+                return data
+            raise PictureError("a link to a damaged file of DVC's cache; run `make check-cache` and `dvc checkout`")
+    raise PictureError("symbolic link, not followed")

@@ -1,0 +1,152 @@
+"""A folder of images, classified: the predictions, and how many of the labelled images are right."""
+
+import json
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from stages.common import cli
+from stages.common.cli import UserError
+from stages.common.files import rounded, write_csv, write_json, write_json_list
+from stages.common.params import ComputeSettings, Inference
+from stages.images import source
+from stages.infer.classifier import Answer, Classifier
+
+ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
+
+
+def classify_folder(
+    folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings
+) -> Iterator[tuple[str, Answer]]:
+    """Yield the name of each image in a folder, or below a URL, with its answer, in the order of the names.
+
+    Args:
+        weights: folder with ResNet50's weights and class index.
+        inference: where and how to compute; every engine and number of workers gives the same answers.
+        settings: threads that compute, and as many that read and resize images ahead of them.
+    """
+    names = source.list_pictures(folder)
+    batch_size = min(inference.batch_size, len(names))
+    if inference.engine == "ray":  # imported here, because it takes seconds and is an extra
+        from stages.infer import on_ray
+
+        answers = on_ray.answers(folder, names, weights, inference, batch_size, settings)
+    else:
+        paths = (source.picture_path(folder, name) for name in names)
+        answers = Classifier(weights, inference, batch_size, settings).answers(paths)
+    with closing(answers), cli.progress(total=len(names), desc="pictures", unit="img") as bar:
+        for name, answer in zip(names, answers, strict=True):
+            yield name, answer
+            bar.update()
+
+
+def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
+    """The labelled images by name: the SHA-256 of the file, and the class ids that count as right."""
+    try:
+        entries = json.loads(path.read_bytes())
+        return {name: (entry["sha256"], set(entry["class_ids"])) for name, entry in entries.items()}
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
+
+
+def infer(
+    folder: Path | str,
+    weights: Path,
+    labels: Path,
+    metrics: Path,
+    predictions: Path,
+    inference: Inference,
+    settings: ComputeSettings,
+) -> None:
+    """Classify every image in `folder`; write the predictions and how many of the labelled images are right.
+
+    Args:
+        labels: JSON of the labelled sample set; an image counts as labelled when its bytes are one of these files'.
+        metrics: JSON: images, errors, labelled, and the share of labelled images whose class is the first guess or
+            among the first three (null where no image is labelled).
+        inference, settings: see `classify_folder`.
+        predictions: JSON in the order of the images' names: `image` and either `predictions` or `error`.
+
+    Raises:
+        UserError: when the folder is missing or has no image that can be read, or weights or labels are damaged.
+    """
+    score = Score(load_labels(labels))
+    write_json_list(predictions, entries(folder, weights, inference, settings, score))
+    write_json(metrics, score.metrics())
+
+
+def answer_folder(
+    folder: Path | str, weights: Path, out: Path, inference: Inference, settings: ComputeSettings
+) -> None:
+    """Classify every image in `folder` and write only the file `out`.
+
+    It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
+    for each class of each image, and one with nothing but the error for what cannot be read.
+    """
+    found = entries(folder, weights, inference, settings, Score({}))
+    if out.suffix.lower() == ".csv":
+        write_csv(out, ANSWERS_HEADER, (row for entry in found for row in rows(entry)))
+    else:
+        write_json_list(out, found)
+
+
+def rows(entry: dict) -> Iterator[list]:
+    """The lines of the table for an entry of the predictions."""
+    if "error" in entry:
+        yield [entry["image"], "", "", "", "", entry["error"]]
+    for rank, guess in enumerate(entry.get("predictions", ()), start=1):
+        yield [entry["image"], rank, guess["class_id"], guess["label"], guess["probability"], ""]
+
+
+def entries(
+    folder: Path | str, weights: Path, inference: Inference, settings: ComputeSettings, score: "Score"
+) -> Iterator[dict]:
+    """Yield each image's entry of the predictions; UserError at the end if not one of them could be read."""
+    with closing(classify_folder(folder, weights, inference, settings)) as answers:
+        for name, answer in answers:
+            yield score.enter(name, answer, inference.top_k)
+    if score.counts["errors"] == score.counts["images"]:
+        raise UserError(
+            f"inference.images: {folder}: none of its {score.counts['images']} files can be read as an image, as the "
+            "warnings say, and nothing is written; mend them or name another folder"
+        )
+
+
+class Score:
+    """Counts the predictions as they come, and keeps none of them."""
+
+    def __init__(self, labelled: dict[str, tuple[str, set[str]]]):
+        """Take what `load_labels` gives."""
+        self.class_ids = dict(labelled.values())
+        self.names = labelled.keys()
+        self.counts = dict.fromkeys(("images", "errors", "labelled", "top1", "top3"), 0)
+
+    def enter(self, name: str, answer: Answer, top_k: int) -> dict:
+        """Count an image's answer and return its entry of the predictions."""
+        image = source.picture_name(name)
+        self.counts["images"] += 1
+        if isinstance(answer.result, str):
+            cli.warn(f"{image!r}: {answer.result}")
+            self.counts["errors"] += 1
+            return {"image": image, "error": answer.result}
+        for note in answer.notes:
+            cli.warn(f"{image!r}: {note}")
+        class_ids = self.class_ids.get(answer.sha256)
+        if class_ids:
+            right = [guess["class_id"] in class_ids for guess in answer.result[:3]]
+            self.counts["labelled"] += 1
+            self.counts["top1"] += right[0]
+            self.counts["top3"] += any(right)
+        elif name.rpartition("/")[2] in self.names:
+            cli.warn(
+                f"{image!r}: its bytes are not those of the labelled image of this name, so it does not count as labelled"
+            )
+        return {"image": image, "predictions": answer.result[:top_k]}
+
+    def metrics(self) -> dict[str, int | float | None]:
+        """What was counted; see `infer`."""
+        labelled = self.counts["labelled"]
+        shares = {
+            f"{name}_accuracy": rounded(self.counts[name] / labelled) if labelled else None for name in ("top1", "top3")
+        }
+        return {name: self.counts[name] for name in ("images", "errors", "labelled")} | shares
