@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from benchmarks.side_by_side import ROOT, unpin
-from stages.common import paths
 
 WEIGHTS = ROOT / "models/resnet50"
 PICTURES = 128  # of a round where nothing is decoded
@@ -154,6 +153,8 @@ def whole(count: int, engine: str) -> float:
 
 def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options) -> subprocess.Popen:
     """Start the infer stage on a folder; `inference` are keys of that block of params.yaml, `data` is where it finds its inputs."""
+    from stages.common import paths
+
     lines = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
     (out / "params.yaml").write_text(
         f"{lines}\ninference: {{images: {folder}, top_k: 3, batch_size: {BATCH}, {inference}}}\n"
@@ -172,6 +173,8 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
     goes through Ray, the driver and the file of predictions. One image lies after them: a folder without any is an error.
     """
     from PIL import Image
+
+    from stages.common import paths
 
     with tempfile.TemporaryDirectory() as name:
         folder, out = Path(name, "files"), Path(name, "out")

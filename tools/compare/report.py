@@ -7,7 +7,6 @@ page is these figures and curves alone.
 """
 
 import argparse
-import io
 import json
 import subprocess
 import sys
@@ -27,7 +26,7 @@ from stages.common.files import write_bytes
 from stages.common.params import Params, load_params
 from stages.report import drawing
 from stages.report import page as report
-from tools.checkout import ROOT, commit_of, refuse_unmerged
+from tools.checkout import ROOT, commit_of, git, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
@@ -45,14 +44,13 @@ SIGN = {"higher": 1, "lower": -1}
 
 def extract(rev: str, folder: Path) -> None:
     """Put the metrics of a revision into an empty folder. Raises UserError if there is no such revision, or it has no metrics."""
-    command = ["git", "archive", "--format=zip", commit_of(rev), "metrics"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True)
-    if done.returncode:
-        raise UserError(
-            f"{rev}: {done.stderr.decode(errors='replace').strip()}; name a branch, tag or commit that has metrics"
-        )
+    commit, packed = commit_of(rev), folder / "metrics.zip"
+    try:
+        git(ROOT, "archive", "--format=zip", f"--output={packed}", commit, "metrics")
+    except UserError as error:
+        raise UserError(f"{rev}: {error}; name a branch, tag or commit that has metrics") from None
     # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
-    with zipfile.ZipFile(io.BytesIO(done.stdout)) as archive:
+    with zipfile.ZipFile(packed) as archive:
         archive.extractall(folder)
 
 

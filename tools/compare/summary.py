@@ -25,7 +25,7 @@ from tools.compare import gate
 from tools.markdown import table
 
 BARS = "▁▂▃▄▅▆▇█"
-PICTURES = "metrics/plots"
+PICTURES = str(paths.PLOTS)
 
 
 def curve(values: list[float]) -> str:
@@ -49,7 +49,7 @@ def results(metrics: dict[str, dict[str, dict]]) -> list[str]:
     rows = []
     for file, figures in metrics.items():
         now = {name: values.get("new") for name, values in figures.items()}
-        history = Path("metrics/history", Path(file).stem).with_suffix(".csv")
+        history = paths.history(Path(file).stem)
         if now.get("accuracy") is not None and history.is_file():
             rows.append([f"`{Path(file).stem}`", now["accuracy"], now.get("loss"), *curves(history.read_text())])
     rows.sort(key=lambda row: row[1], reverse=True)

@@ -54,14 +54,15 @@ def choose(names: list[str], ancestor: Stages, sides: dict[int, Stages], params:
         params: what params.yaml says now.
     """
     chosen: dict[str, tuple[int, dict]] = {}
+    made: dict[str, str] = {}
     gone = sorted(name for name in sides[OURS] | sides[THEIRS] if name not in names)
     for name in [*names, *gone]:
         found = [(side, stages[name]) for side, stages in sides.items() if name in stages]
         changed = [(side, entry) for side, entry in found if entry != ancestor.get(name)] or found
-        made = outputs({stage: entry for stage, (_, entry) in chosen.items()})
         fitting = [(side, entry) for side, entry in changed if fits(entry, params, made)] or changed
         if fitting:
             chosen[name] = fitting[0]
+            made |= outputs({name: fitting[0][1]})
     return chosen
 
 
@@ -89,11 +90,15 @@ def take(name: str, side: int) -> None:
             return
 
 
-def maker_of(name: str, stages: dict[Path, dict[str, list[str]]]) -> str | None:
-    """The stage that makes a file, alone or in a folder; None for a file of somebody."""
+def makers(stages: dict[Path, dict[str, list[str]]]) -> dict[str, str]:
+    """The stage that makes each output, a file or a folder."""
     made = {path: stage for each in stages.values() for stage, outs in each.items() for path in outs}
-    made |= {str(paths.over_seeds(version_of(stage))): stage for stage in stages[REPLICATES]}
-    return next((stage for path, stage in made.items() if Path(name).is_relative_to(path)), None)
+    return made | {str(paths.over_seeds(version_of(stage))): stage for stage in stages[REPLICATES]}
+
+
+def maker_of(name: str, made: dict[str, str]) -> str | None:
+    """The stage that makes a file, alone or in a folder; None for a file of somebody."""
+    return next((made[str(path)] for path in (Path(name), *Path(name).parents) if str(path) in made), None)
 
 
 def prepare() -> None:
@@ -119,8 +124,9 @@ def prepare() -> None:
     jobs.put_in_order()
     gone = {stage: entry for stage, (_, entry) in chosen.items() if not any(stage in each for each in stages.values())}
     leftovers = {*outputs(gone), *(str(paths.over_seeds(version_of(stage))) for stage in gone)}
+    made = makers(stages)
     for name in names:
-        if stage := maker_of(name, stages):
+        if stage := maker_of(name, made):
             take(name, chosen[stage][0] if stage in chosen else OURS)
         elif name in leftovers:
             (ROOT / name).unlink(missing_ok=True)
@@ -147,8 +153,9 @@ def main() -> None:
     done = subprocess.run([sys.executable, "-m", "tools.run.repro", *sys.argv[1:]], cwd=ROOT)
     if done.returncode:
         sys.exit(done.returncode)
+    left = unmerged()
     for path in readme.FILES:
-        if str(path.relative_to(ROOT)) in unmerged():
+        if str(path.relative_to(ROOT)) in left:
             write_bytes(path, readme.updated(path.read_text()).encode())
             refuse_conflict_markers(str(path.relative_to(ROOT)), path.read_bytes())
             git(ROOT, "add", "--", str(path))
@@ -156,7 +163,8 @@ def main() -> None:
     resolved = {"params.yaml", str(PIPELINE), str(REPLICATES)}
     resolved |= {path for outs in stages[PIPELINE].values() for path in outs if path.startswith(MADE)}
     resolved = {name for name in resolved if (ROOT / name).exists()}
-    resolved |= {name for name in unmerged() if maker_of(name, stages)}
+    made = makers(stages)
+    resolved |= {name for name in left if maker_of(name, made)}
     resolved |= set(filter(None, git(ROOT, "ls-files", "--deleted", "-z", "--", *MADE).split("\0")))  # pruned
     git(ROOT, "add", "--all", "--", *sorted(resolved))
     if rest := unmerged():

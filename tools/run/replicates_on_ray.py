@@ -19,10 +19,10 @@ from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import Params, load_params
 from stages.infer import cluster
-from tools.run import alone, replicate
+from tools.run import alone, jobs, replicate
+from tools.run.prune import version_of
 
 PIPELINE = "replicates/dvc.yaml"
-MEMORY = 2 * 1024**3  # bytes that Ray sets aside for a task; the CNN's training took 1.5 GiB
 
 
 def train(params: Params, version: str, seed: int, *digits: mnist.Digits) -> dict[str, float]:
@@ -39,7 +39,7 @@ def run_on_ray(params: Params, versions: list[str], digits: list[mnist.Digits]) 
     trainings = [(version, seed) for version in versions for seed in replicate.seeds_of(params)]
     at_once = max(1, min(len(trainings), os.cpu_count() // params.threads))  # where Ray starts on this machine
     with cluster.connected(at_once, params.threads) as ray, cli.progress(total=len(trainings), desc="trainings") as bar:
-        resources = {"num_cpus": params.threads, "num_gpus": int(params.device == "gpu"), "memory": MEMORY}
+        resources = {"num_cpus": params.threads, "num_gpus": int(params.device == "gpu"), "memory": jobs.MEMORY}
         task = ray.remote(max_retries=3, **resources)(train)
         shared = [ray.put(each) for each in digits]
         running = {task.remote(params, *training, *shared): training for training in trainings}
@@ -65,7 +65,7 @@ def main() -> None:
             cli.log("Replicates are up to date.")
             return
         stages = {
-            stage.name.split("@")[1]: stage for stage in repo.stage.collect(PIPELINE) if stage.addressing in changed
+            version_of(stage.name): stage for stage in repo.stage.collect(PIPELINE) if stage.addressing in changed
         }
         digits = [mnist.load(paths.PREPARED, part) for part in ("train", "test")]
         results = {version: {} for version in stages}

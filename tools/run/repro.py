@@ -8,10 +8,11 @@ import argparse
 import sys
 
 from dvc.exceptions import DvcException
-from dvc.utils.serialize import load_yaml
 
 from stages.common import cli
 from stages.common.cli import UserError
+from stages.common.params import MAX_PARAMS_BYTES
+from stages.common.yaml_files import load_yaml
 from tools.checkout import ROOT
 from tools.run import alone, jobs, merge, prune, results, watched
 from tools.verify import promise
@@ -40,7 +41,7 @@ def main() -> None:
         "--jobs", type=number_of_jobs, default=1, help="stages at a time, or auto (default: %(default)s)"
     )
     args, others = parser.parse_known_args()
-    params = load_yaml(ROOT / "params.yaml")
+    params = load_yaml(ROOT / "params.yaml", MAX_PARAMS_BYTES)
     count = args.jobs or jobs.fitting(params)
     targets = [each for each in others if not each.startswith("-")]
     if count > 1 and targets != others:
@@ -49,7 +50,7 @@ def main() -> None:
     merge.prepare()
     prune.prune()
     kept_out = []
-    if reasons := promise.not_recorded(ROOT / "params.yaml"):
+    if reasons := promise.not_recorded(params):
         kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it
         cli.warn(
             f"{'; '.join(reasons)}: the results have other bits than the promised ones, so they stay out of DVC's cache; "

@@ -29,6 +29,7 @@ from dvc_objects.fs import generic
 
 from stages.common import cli
 from stages.common.cli import UserError
+from tools.names import first_few
 from tools.verify.compare import md5
 
 OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
@@ -112,12 +113,6 @@ def called(remote: Remote) -> str:
     return f"the remote `{remote.name}` ({remote.fs.unstrip_protocol(remote.path)})"
 
 
-def shown(paths: Iterable[str]) -> str:
-    """The first few of the paths."""
-    paths = sorted(set(paths))
-    return ", ".join(paths[:3]) + (f" and {len(paths) - 3} more" if len(paths) > 3 else "")
-
-
 def remedy(error: BaseException | None) -> str | None:
     """What a person can do about a remote's error, if it or one of its causes is known."""
     while error:
@@ -177,7 +172,7 @@ def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
     lost = {name: path for name, path in wanted.items() if not (folder / name).is_file()}
     wanted = {name: path for name, path in (wanted | run_cache(folder)).items() if name not in lost}
     if wrong := [path for name, path in wanted.items() if not is_right(folder / name)]:
-        raise UserError(f"wrong bytes in the cache for {shown(wrong)}; run `make check-cache`; nothing was sent")
+        raise UserError(f"wrong bytes in the cache for {first_few(wrong)}; run `make check-cache`; nothing was sent")
     there = sizes(remote, wanted)
     if verify:
         there = {name: size for name, size in there.items() if name.startswith(RUNS) or is_right_there(remote, name)}
@@ -186,11 +181,11 @@ def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
         names = [name for name in missing if name.endswith(".dir") + 2 * name.startswith(RUNS) == part]
         if failed := copy(cache, remote, names, "Sending"):
             what = advice(next(iter(failed.values())))
-            raise UserError(f"{called(remote)} did not take {shown(wanted[name] for name in failed)}: {what}; "
+            raise UserError(f"{called(remote)} did not take {first_few(wanted[name] for name in failed)}: {what}; "
                             "then `make push` sends the rest")  # fmt: skip
     cli.log(f"{called(remote)}: {len(missing)} files sent, {len(wanted) - len(missing)} were there")
     if lost:
-        raise UserError(f"the cache lacks {shown(lost.values())}; run `make pull` or `dvc repro`, then `make push`")
+        raise UserError(f"the cache lacks {first_few(lost.values())}; run `make pull` or `dvc repro`, then `make push`")
 
 
 def fetch(repo: Repo, remote: Remote, cache: Remote, names: Iterable[str]) -> dict[str, BaseException]:
@@ -220,11 +215,13 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
         remove_wrong(folder / name for name in names)
     if failed:
         what = advice(next(iter(failed.values())))
-        raise UserError(f"{called(remote)} did not give {shown(wanted.get(name, name) for name in failed)}: {what}; "
+        raise UserError(f"{called(remote)} did not give {first_few(wanted.get(name, name) for name in failed)}: {what}; "
                         "then `make pull` fetches the rest")  # fmt: skip
     lost = [path for name, path in wanted.items() if name not in there]
     bad = [path for name, path in wanted.items() if folder / name in wrong]
-    problems = [f"{what} {shown(paths)}" for what, paths in (("lacks", lost), ("has wrong bytes for", bad)) if paths]
+    problems = [
+        f"{what} {first_few(paths)}" for what, paths in (("lacks", lost), ("has wrong bytes for", bad)) if paths
+    ]
     if problems:
         raise UserError(f"{called(remote)} {' and '.join(problems)}; run `make push{' VERIFY=1' if bad else ''}` where the "
                         "results are, or `dvc repro` here, which computes them")  # fmt: skip
@@ -245,7 +242,7 @@ def mend(repo: Repo, command: str, remote: str | None) -> None:
         if command == "pull":
             raise
         missing = [path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()]
-        raise UserError(f"the cache lacks {shown(missing)}, and there is no remote; run `dvc repro`, which computes "
+        raise UserError(f"the cache lacks {first_few(missing)}, and there is no remote; run `dvc repro`, which computes "
                         "what is missing") from None  # fmt: skip
     finally:
         for name, path in recorded(repo, folder).items():

@@ -18,6 +18,7 @@ from dvc.utils import relpath
 
 from stages.common import cli
 from stages.common.cli import UserError
+from tools.names import first_few
 
 SAVE_DEPS, RUN_STAGE = Stage.save_deps, dvc.stage.run_stage
 
@@ -66,7 +67,7 @@ def _save_deps(stage: Stage, allow_missing: bool = False) -> None:
     if edited:
         stage.dvcfile._lockfile.remove_stage(stage)  # what it says may by now be about other outputs
         raise DvcException(
-            f"{', '.join(edited[:3])}{f' and {len(edited) - 3} more' if edited[3:] else ''} changed while the stage "
+            f"{first_few(edited)} changed while the stage "
             f"'{stage.addressing}' ran: its result may be made from either, so it is not recorded; run the command again"
         )
 

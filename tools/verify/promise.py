@@ -6,23 +6,21 @@ import sys
 from pathlib import Path
 
 from stages.common import environment
-from stages.common.params import MAX_PARAMS_BYTES
-from stages.common.yaml_files import load_yaml
 
 ASK = "import sys; from stages import compute; sys.exit(not compute.backend.finds_gpu())"
 
 
-def why_not(params: Path) -> list[str]:
-    """The reasons why results here, with this params.yaml, are not the promised ones."""
-    reasons, parameters = not_recorded(params), load_yaml(params, MAX_PARAMS_BYTES)
+def why_not(params: dict) -> list[str]:
+    """The reasons why results here, with what params.yaml says, are not the promised ones."""
+    reasons = not_recorded(params)
     system, machine = platform.system(), platform.machine()
     if (system, machine) != ("Linux", "x86_64"):
         reasons.append(f"the platform is {system} on {machine}, not Linux on x86_64")
     elif "avx2" not in cpu_info().get("flags", "").split():
         reasons.append("the processor has no AVX2")
-    if parameters.get("instructions") == "native":
+    if params.get("instructions") == "native":
         reasons.append("params.yaml says `instructions: native`")
-    if parameters.get("device") == "gpu":
+    if params.get("device") == "gpu":
         reasons.append("params.yaml says `device: gpu`")
     return reasons
 
@@ -34,12 +32,12 @@ def cpu_info() -> dict[str, str]:
     return {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in lines)}
 
 
-def not_recorded(params: Path) -> list[str]:
+def not_recorded(params: dict) -> list[str]:
     """The reasons that dvc.lock does not record. DVC would take such a result for the promised one."""
-    reasons, device = [], load_yaml(params, MAX_PARAMS_BYTES).get("device", "auto")
+    reasons = []
     if environment.KERAS_BACKEND == "jax":
         reasons.append("Keras runs on JAX (KERAS_BACKEND)")
-    if device == "auto" and finds_gpu():
+    if params.get("device", "auto") == "auto" and finds_gpu():
         reasons.append("`device: auto` finds a GPU; `device: gpu` would be recorded")
     return reasons
 

@@ -22,6 +22,8 @@ from pathlib import Path
 
 from stages.common import cli, environment, files, locks
 from stages.common.cli import UserError
+from stages.common.params import MAX_PARAMS_BYTES
+from stages.common.yaml_files import load_yaml
 from stages.download import fetch
 from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git, top
 from tools.verify import promise, statement
@@ -140,7 +142,10 @@ def verify(rev: str, folder: Path, tolerant: bool) -> Seen:
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
-    reasons = promise.why_not(committed / "params.yaml") + ["asked for by --tolerance"] * tolerant
+    reasons = (
+        promise.why_not(load_yaml(committed / "params.yaml", MAX_PARAMS_BYTES))
+        + ["asked for by --tolerance"] * tolerant
+    )
     check_versions(committed, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))

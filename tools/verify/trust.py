@@ -16,6 +16,7 @@ from pathlib import Path, PurePosixPath
 from stages.common import cli, files
 from stages.common.cli import UserError
 from tools.checkout import ROOT, commit_of, git
+from tools.names import first_few
 from tools.verify import compare, statement
 from tools.verify.statement import Statement
 
@@ -110,8 +111,9 @@ def check_subject(made: Statement, commit: str, lock: bytes, lock_digest: str) -
     digests = made.digests()
     if digests.get("dvc.lock") != lock_digest:
         raise UserError("is about another dvc.lock than this commit has")
+    named = {str(place) for name in digests for place in (PurePosixPath(name), *PurePosixPath(name).parents)}
     for path in compare.outputs(compare.parse_lock(lock)) if made.predicate.reproduced == "bits" else ():
-        if not any(PurePosixPath(name).is_relative_to(path) for name in digests):
+        if path not in named:
             raise UserError(f"does not name {path}, which dvc.lock records")
 
 
@@ -148,8 +150,7 @@ def signers(signed: list[Signed]) -> list[str]:
 
 def different(one: Statement, other: Statement) -> str:
     """The paths of which two statements have other bytes, the first few by name."""
-    names = sorted({name for name, _ in one.digests().items() ^ other.digests().items()})
-    return ", ".join(names[:MOST_NAMES]) + (f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else "")
+    return first_few((name for name, _ in one.digests().items() ^ other.digests().items()), MOST_NAMES)
 
 
 def count(commit: str, least: int, allowed: Path) -> bool:

@@ -9,9 +9,11 @@ import pytest
 from tests.conftest import ROOT
 
 REASONS = """
-import pathlib, sys
+import sys
+from stages.common.yaml_files import load_yaml
 from tools.verify import promise
-print(promise.why_not(pathlib.Path(sys.argv[1])), promise.not_recorded(pathlib.Path(sys.argv[1])), sep="\\n")
+params = load_yaml(sys.argv[1], 1000)
+print(promise.why_not(params), promise.not_recorded(params), sep="\\n")
 """
 JAX = "Keras runs on JAX (KERAS_BACKEND)"
 NATIVE = "params.yaml says `instructions: native`"
