@@ -4,7 +4,7 @@ EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
-USER ?= $(shell id -u)
+USER ?= $(or $(shell id -un 2>/dev/null),$(shell id -u))
 export USER  # DVC asks for it; a container's user may have no name
 
 .PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
@@ -77,10 +77,10 @@ bench: setup setup-bench  ## measure everything side by side; nothing else may r
 	.venv/bin/python -m tools.docs.readme
 
 test: setup             ## the tests that take minutes in all
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile -m "not slow"
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow"
 
 test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile
+	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .

@@ -11,7 +11,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, inference, networks, pipeline, scaling, training
+from benchmarks import floors, gate, inference, networks, pipeline, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -97,7 +97,11 @@ PARTS = {
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},
     "pipeline": pipeline.measure,
 }
-MORE = {"ray": measure_ray, "scaling": scaling.measure}  # measured when asked for: `make bench PARTS="ray scaling"`
+MORE = {
+    "ray": measure_ray,
+    "scaling": scaling.measure,
+    "gate": gate.measure,
+}  # measured when asked for: `make bench PARTS="ray scaling"`
 
 
 def rounded(value):

@@ -1,4 +1,4 @@
-"""The measurements as Markdown: what `make readme` writes into README.md, docs/performance.md and docs/scaling.md."""
+"""The measurements as Markdown: what `make readme` writes into README.md and pages of docs/."""
 
 import statistics
 
@@ -126,6 +126,24 @@ def growth(results: dict) -> list[str]:
     memory = results["memory"]
     cells = (f"{int(count):,}: {block['seconds']:.1f} s, {block['mib']:.0f} MiB" for count, block in memory.items())
     return table(["number of images: time", "", "", ""], *rows, ["the `infer` stage, memory", *cells, ""])
+
+
+def gate(results: dict) -> str:
+    """How often the gate is shut, by version and loss."""
+    if not (measured := results.get("gate")):
+        return ""
+    losses = list(next(iter(measured.values()))["known"])
+    head = [
+        "version",
+        "results over seeds",
+        *("no loss" if lost == "0" else f"{int(lost) / 100:g} points" for lost in losses),
+    ]
+    rows = [
+        [f"`{version}`", kind, *(f"{shares[lost]:.0%}" for lost in losses)]
+        for version, block in measured.items()
+        for kind, shares in block.items()
+    ]
+    return "\n".join(table(head, *rows)) + "\n"
 
 
 def highlights(results: dict) -> str:

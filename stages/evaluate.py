@@ -46,10 +46,8 @@ def evaluate(
         predictions: CSV, one row an image in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
     """
-    figures, probabilities = compile_evaluate(model)(digits.images, digits.labels)
-    bins = scoring.calibration(probabilities, digits.labels)
-    figures["ece"] = scoring.expected_calibration_error(bins)
-    figures["brier"] = scoring.brier(probabilities, digits.labels)
+    means, probabilities = compile_evaluate(model)(digits.images, digits.labels)
+    figures = scoring.metrics(means, probabilities, digits.labels)
     summary = {name: rounded(figures[name]) for name in outputs.METRICS}
     write_json(metrics, summary)
     write_json(card, summary | describe(model))

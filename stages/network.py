@@ -27,7 +27,7 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
         classes: the number of probabilities that the last layer must give.
 
     Raises:
-        UserError: naming the key of a layer that Keras refuses, or when the outputs are no probabilities of the classes.
+        UserError: naming the key of a layer that Keras refuses, or when the outputs are no probabilities of the classes, or not finite.
     """
     network = keras.Sequential([keras.Input(input_shape)], name=version)
     for position, layer in enumerate(model.layers):
@@ -43,6 +43,11 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
         raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {reason(error)}") from None
     if network.output_shape != (None, classes):
         problem = f"gives shape {network.output_shape[1:]}"
+    elif not np.isfinite(outputs).all():
+        raise UserError(
+            f"params.yaml: models.{version}.layers: with its first weights the network gives numbers that are not finite; "
+            "choose activations that are bounded, or other initializers"
+        )
     elif not (np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
         problem = "gives numbers that are no probabilities"
     else:

@@ -31,7 +31,6 @@ OF_RESNET50 = {
     "top1_accuracy": "higher",
     "top3_accuracy": "higher",
 }
-OF_EACH_SEED = ("accuracy", "loss")
 
 
 @dataclass(frozen=True)
@@ -100,17 +99,17 @@ def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.nd
     write_csv(path, PREDICTIONS, zip(labels.tolist(), best, map(rounded, probabilities.max(axis=1)), strict=True))
 
 
-def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
-    """One version's predictions for the test images with these labels, row by row.
+def read_predictions(path: Path | str, labels: np.ndarray | None = None) -> Predictions:
+    """One version's predictions, row by row, for the test images with these labels if they are known.
 
     Raises UserError with the file and line of what is missing or malformed, and for other labels.
     """
 
     def parse(row: list[str], number: int) -> tuple[int, int, float]:
         actual, predicted, probability = int(row[0]), int(row[1]), _number(row[2])
-        if number > len(labels):
+        if labels is not None and number > len(labels):
             raise ValueError(f"more rows than the {len(labels)} test images")
-        if actual != labels[number - 1]:
+        if labels is not None and actual != labels[number - 1]:
             raise ValueError(f"the actual digit is given as {actual} and the test label is {labels[number - 1]}")
         if not 0 <= predicted < mnist.CLASSES:
             raise ValueError(f"{predicted} is not a digit")
@@ -119,7 +118,7 @@ def read_predictions(path: Path | str, labels: np.ndarray) -> Predictions:
         return actual, predicted, probability
 
     rows = _read_rows(path, PREDICTIONS, parse)
-    if len(rows) < len(labels):
+    if labels is not None and len(rows) < len(labels):
         raise UserError(f"{path}: {len(rows)} rows for {len(labels)} test images; delete it and run `dvc repro`")
     actual, predicted, probability = zip(*rows, strict=True)
     return Predictions(np.array(actual), np.array(predicted), np.array(probability))
@@ -156,7 +155,7 @@ def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]
     Args:
         results: the metrics of at least two trainings, by seed.
     """
-    columns = {name: [result[name] for result in results.values()] for name in OF_EACH_SEED}
+    columns = {name: [result[name] for result in results.values()] for name in METRICS}
     summary = {
         name: {
             "mean": rounded(statistics.fmean(values)),
@@ -176,7 +175,7 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
 
     Args:
         seed: of the main run.
-        metrics: of the main run: accuracy, loss.
+        metrics: of the main run.
 
     Raises:
         UserError: if the file is damaged.
@@ -184,11 +183,12 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
     if not path.exists():
         return None, False
     results = read_object(path)
+    names = [name for name in METRICS if name in results and name in metrics]  # older files have fewer
     try:
-        trained = list(zip(results["seeds"], *(results[name]["values"] for name in OF_EACH_SEED), strict=True))
+        trained = list(zip(results["seeds"], *(results[name]["values"] for name in names), strict=True))
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run `make replicates`, which makes it") from None
-    belongs = (seed, *(metrics[name] for name in OF_EACH_SEED)) in trained
+    belongs = (seed, *(metrics[name] for name in names)) in trained
     return (results if belongs else None), not belongs
 
 

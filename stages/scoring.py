@@ -1,5 +1,8 @@
 """Counting in predictions: scores of each digit, the confusion matrix, the mistakes."""
 
+import math
+from statistics import NormalDist
+
 import numpy as np
 
 from stages.common.files import rounded
@@ -7,6 +10,7 @@ from stages.mnist import CLASSES
 from stages.outputs import Predictions
 
 BINS = 15  # as Guo et al. have it
+LEAST_IN_BIN = 20  # images, or chance alone would draw the point
 
 
 def scores(actual: np.ndarray, predicted: np.ndarray, classes: int = CLASSES) -> list[list]:
@@ -25,21 +29,26 @@ def scores(actual: np.ndarray, predicted: np.ndarray, classes: int = CLASSES) ->
     return rows
 
 
-def calibration(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[float, float, int]]:
+def calibration(best: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
     """Of BINS equally wide bins of the predicted class' probability: its mean, the accuracy, and the number of images.
 
     Args:
-        probabilities: (n, classes).
-        labels: whole numbers (n,).
+        best: that probability of each image, float (n,).
+        right: whether the predicted class is the actual one, bool (n,).
     """
-    best = probabilities.max(axis=1).astype(float)
-    right = probabilities.argmax(axis=1) == labels
+    best = best.astype(float)
     numbers = np.minimum((best * BINS).astype(int), BINS - 1)
     members = [numbers == number for number in range(BINS)]
     return [
         (float(best[inside].mean()), float(right[inside].mean()), int(inside.sum())) if inside.any() else (0.0, 0.0, 0)
         for inside in members
     ]
+
+
+def reliability(predictions: Predictions) -> list[tuple[float, float]]:
+    """Mean probability and accuracy of each bin that has at least LEAST_IN_BIN images: the points of a reliability diagram."""
+    bins = calibration(predictions.probability, predictions.actual == predictions.predicted)
+    return [(mean, accuracy) for mean, accuracy, count in bins if count >= LEAST_IN_BIN]
 
 
 def expected_calibration_error(bins: list[tuple[float, float, int]]) -> float:
@@ -57,6 +66,42 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
     """
     wanted = np.arange(probabilities.shape[1]) == labels[:, None]
     return float(np.square(probabilities.astype(float) - wanted).sum(axis=1).mean())
+
+
+def metrics(means: dict[str, float], probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """All of outputs.METRICS.
+
+    Args:
+        means: accuracy and loss.
+        probabilities: (n, classes).
+        labels: whole numbers (n,).
+    """
+    bins = calibration(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
+    return means | {"ece": expected_calibration_error(bins), "brier": brier(probabilities, labels)}
+
+
+def wilson(share: float, count: int) -> tuple[float, float]:
+    """The interval that holds the accuracy on all images like these with a probability of 95 %.
+
+    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
+
+    Args:
+        share: of `count` images that are right.
+    """
+    squared = NormalDist().inv_cdf(0.975) ** 2
+    middle = (share + squared / (2 * count)) / (1 + squared / count)
+    half = math.sqrt(squared * (share * (1 - share) + squared / (4 * count)) / count) / (1 + squared / count)
+    return middle - half, middle + half
+
+
+def mcnemar(before: np.ndarray, after: np.ndarray) -> float:
+    """The p-value, one-sided, of `after` being worse. Both are bool (n,): whether each image is right.
+
+    If neither is better, the images that only one of them got right fall on each side as a coin does (McNemar, "Note on the
+    sampling error of the difference between correlated proportions or percentages", 1947).
+    """
+    lost, won = int(np.sum(before & ~after)), int(np.sum(~before & after))
+    return sum(math.comb(lost + won, count) for count in range(lost, lost + won + 1)) / 2 ** (lost + won)
 
 
 def confusion(actual: np.ndarray, predicted: np.ndarray) -> np.ndarray:

@@ -35,6 +35,27 @@ settings.register_profile("fixed", settings.get_profile("random"), derandomize=T
 settings.load_profile("fixed")
 
 
+# The files that take minutes, the longest first: at the end of a run no worker shall wait for another's.
+LONG = [
+    "emulated_intel",
+    "emulated_amd",
+    "networks",
+    "pipeline",
+    "jax",
+    "on_ray",
+    "optimizers",
+    "portability",
+    "faults",
+    "merge",
+]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The order of the files; pytest-xdist gives each worker the next one."""
+    place = {f"test_{name}": number for number, name in enumerate(LONG)}
+    items.sort(key=lambda item: place.get(item.path.stem, len(LONG)))
+
+
 @contextmanager
 def little_memory(more: int) -> Iterator[None]:
     """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised."""

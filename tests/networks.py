@@ -97,7 +97,12 @@ def value(name: str, argument: str, default: Any) -> Any:
     if argument in own:
         return own[argument]
     if kind in ("initializer", "regularizer", "constraint", "activation"):
-        return {"initializer": "he_normal", "regularizer": "l2", "constraint": "max_norm", "activation": "relu"}[kind]
+        return {
+            "initializer": "he_normal",
+            "regularizer": "l2",
+            "constraint": "max_norm",
+            "activation": "hard_sigmoid",
+        }[kind]
     if isinstance(default, tuple):
         return list(default)
     return 0.3 if default is None or isinstance(default, float) else default + 1

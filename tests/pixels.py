@@ -1,6 +1,6 @@
 """Decode images and print the SHA-256 of each one's pixels, and of what the network gets of them.
 
-`python -m tests.pixels MASK FILE ...` works under another processor, too: test_portability.py runs it under emulated
+`python -m tests.pixels MASK FILE ...` works under another processor, too: tests/pipeline/ runs it under emulated
 ones. MASK says which instructions the decoder of AVIF may use: 0 none beyond the basic ones, 7 up to SSE4.1, 15 up to
 AVX2, 31 up to AVX-512.
 """

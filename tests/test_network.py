@@ -102,6 +102,14 @@ def test_outputs_that_are_no_probabilities_are_refused(last):
     )
 
 
+def test_outputs_that_are_not_finite_are_refused():
+    wide = {"Dense": {"units": 4, "bias_initializer": {"class_name": "Constant", "config": {"value": 3e38}}}}
+    with pytest.raises(
+        UserError, match="models.v.layers: with its first weights the network gives numbers that are not"
+    ):
+        network.build("v", block("Flatten", wide, wide, END[1]), (28, 28, 1), 10)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_probabilities_may_be_of_another_type(dtype):
     network.build("v", block("Flatten", {"Dense": END[1]["Dense"] | {"dtype": dtype}}), (28, 28, 1), 10)

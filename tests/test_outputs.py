@@ -1,5 +1,6 @@
 """Reading what the stages have written."""
 
+import json
 import shutil
 
 import numpy as np
@@ -100,13 +101,16 @@ def test_confusion_counts_rows_of_actual_and_columns_of_predicted_digits():
 
 def test_results_over_seeds_belong_to_the_network_with_the_same_metrics(tmp_path):
     path = tmp_path / "mlp.json"
-    metrics = {"accuracy": 0.96, "loss": 0.13}
+    metrics = {"accuracy": 0.96, "loss": 0.13, "ece": 0.02, "brier": 0.06}
     assert outputs.read_over_seeds(path, 42, metrics) == (None, False)
-    outputs.write_over_seeds(path, {42: metrics, 43: {"accuracy": 0.97, "loss": 0.12}})
-    results, left_out = outputs.read_over_seeds(path, 42, metrics | {"ece": 0.01})
+    outputs.write_over_seeds(path, {42: metrics, 43: metrics | {"accuracy": 0.97, "loss": 0.12}})
+    results, left_out = outputs.read_over_seeds(path, 42, metrics | {"layers": []})
     assert (results["seeds"], left_out) == ([42, 43], False)
     assert outputs.read_over_seeds(path, 42, metrics | {"loss": 0.14}) == (None, True)
     assert outputs.read_over_seeds(path, 7, metrics) == (None, True)
+    older = {"seeds": [42, 43], "accuracy": {"values": [0.96, 0.97]}}  # when fewer metrics were written
+    path.write_text(json.dumps(older))
+    assert outputs.read_over_seeds(path, 42, metrics) == (older, False)
     path.write_text('{"seeds": [42], "accuracy": 0.96}')
     with pytest.raises(UserError, match="mlp.json: damaged"):
         outputs.read_over_seeds(path, 42, metrics)

@@ -1,5 +1,6 @@
 """The project with a pipeline of the same shape that computes next to nothing: for tests of what runs around it."""
 
+import re
 import shutil
 from pathlib import Path
 
@@ -67,7 +68,7 @@ written = {
               "epoch,loss,accuracy,val_loss,val_accuracy\\n" + f"1,{1 - accuracy},{accuracy},,\\n"},
     "evaluate": {f"metrics/{version}.json": json.dumps(results)},
     "plots": {f"metrics/plots/{path.stem}.png": path.read_text() for path in Path("metrics/history").glob("*.csv")},
-    "replicate": {f"replicates/results/{version}.json": digest},
+    "replicate": {f"replicates/results/{version}.json": json.dumps({"seeds": [1], "accuracy": {"values": [accuracy]}})},
 }[stage]
 for name, text in written.items():
     Path(name).parent.mkdir(parents=True, exist_ok=True)
@@ -107,6 +108,10 @@ class Toy(Project):
 
     def replicate(self) -> str:
         return self.run("python", "-m", "tools.run.repro", "replicates/dvc.yaml")
+
+    def not_up_to_date(self, output: str) -> list[str]:
+        """The stages that ran, or whose results came from the cache that all toys share."""
+        return re.findall(r"^(?:Running s|S)tage '(\S+)'(?::| is cached)", output, re.MULTILINE)
 
     def trained(self) -> list[str]:
         """What was trained here since this was asked last."""

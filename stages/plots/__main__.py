@@ -2,6 +2,7 @@
 
 digit_pixels.png          the first test image with every pixel's value written on it
 learning_curves.png       loss and accuracy of every version, epoch by epoch
+calibration.png           how often every version is right where it says so with this probability
 confusion_<version>.png   how often each digit was taken for which
 mistakes_<version>.png    the test images that the version got wrong with the highest probability
 resnet50_top_k.png        ResNet50's images, each with its most probable classes
@@ -19,7 +20,7 @@ from stages.common.params import load_params
 from stages.images.shown import Picture, read_pictures
 from stages.outputs import Predictions, read_history, read_predictions, read_top_k
 from stages.plots import charts
-from stages.scoring import confident_mistakes, confusion
+from stages.scoring import confident_mistakes, confusion, reliability
 from stages.styles import version_styles
 
 MOST_MISTAKES = 12  # shown for one version
@@ -51,13 +52,14 @@ def plots(
     def drawn() -> Iterator[tuple[str, charts.Figure]]:
         yield "digit_pixels", charts.draw_digit(test_images[0], labels[0])
         yield "learning_curves", charts.draw_learning_curves(histories, epochs)
+        yield "calibration", charts.draw_calibration({version: reliability(each) for version, each in answers.items()})
         for version, answer in answers.items():
             counts = confusion(answer.actual, answer.predicted)
             yield f"confusion_{version}", charts.draw_confusion(version, counts, styles[version]["color"])
             yield f"mistakes_{version}", draw_mistakes(version, test_images, answer)
         yield "resnet50_top_k", draw_top_k(entries, pictures)
 
-    total = 3 + 2 * len(epochs)
+    total = 4 + 2 * len(epochs)
     with charts.style(), atomic_folder(out) as folder:
         for name, figure in cli.progress(iterable=drawn(), total=total, unit="picture"):
             charts.save_png(figure, folder / f"{name}.png")

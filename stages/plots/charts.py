@@ -134,6 +134,21 @@ def _draw_history(axes: Axes, curves: np.ndarray, history: np.ndarray, epochs: i
         axes.plot(epoch[-1], end[-1], color=look["color"], **STOPPED)
 
 
+def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
+    """A reliability diagram: of every version the (mean probability, accuracy) of each bin."""
+    figure = Figure(figsize=(6.4, 6.4))
+    axes = figure.add_subplot()
+    axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, label="as often right as it says")
+    for version, look in version_styles(list(points)).items():
+        probability, accuracy = np.array(points[version]).reshape(-1, 2).T * 100
+        axes.plot(probability, accuracy, **look, markersize=5, linewidth=1.5, label=version)
+    axes.set(xlabel="probability of the predicted digit (%)", ylabel="of these images right (%)", aspect="equal")
+    axes.set_title("Calibration on the test images", fontsize=12)
+    axes.grid(True)
+    axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
 def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     """The counts, int64 (n, n), row = actual, column = predicted, shaded by their share of the row."""
     share = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)

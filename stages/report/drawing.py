@@ -81,6 +81,30 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
     }
 
 
+def square_chart(series: Sequence[dict]) -> dict:
+    """Lines through points of shares, both axes from 0 to 100 %, and the diagonal where they are equal.
+
+    Args:
+        series: one dict a line: points (pairs of shares from 0 to 1) and look.
+    """
+    x, y = linear(0, 100, LEFT + 8, WIDTH - RIGHT - 8), linear(0, 100, HEIGHT - BOTTOM, TOP)
+    lines = []
+    for line in series:
+        points = [(x(100 * across), y(100 * up)) for across, up in line["points"]]
+        path = " ".join(f"{px},{py}" for px, py in points)
+        lines.append({"look": line["look"], "kind": "validation", "path": path, "points": points})
+    marks = ticks(0, 100, 5)
+    return {
+        "width": WIDTH,
+        "height": HEIGHT,
+        "box": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
+        "x_ticks": [(x(value), f"{value:g}") for value in marks],
+        "y_ticks": [(y(value), f"{value:g}") for value in marks],
+        "diagonal": (x(0), y(0), x(100), y(100)),
+        "lines": lines,
+    }
+
+
 def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int, left: int) -> dict:
     """Rows of dots on one horizontal axis that is zoomed to the values.
 

@@ -10,6 +10,7 @@ import io
 import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -99,7 +100,12 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "look": look(place),
         "model": model,
         "accuracy": card["accuracy"],
+        "interval": scoring.wilson(card["accuracy"], len(labels)),
+        "right": answers.actual == answers.predicted,
+        "points": scoring.reliability(answers),
         "loss": card["loss"],
+        "ece": card["ece"],
+        "brier": card["brier"],
         "layers": layer_rows(name, card["layers"], model),
         "parameters": sum(layer["parameters"] for layer in card["layers"]),
         "trained": sum(layer["trained"] for layer in card["layers"]),
@@ -229,6 +235,21 @@ def f1_chart(versions: Sequence[dict]) -> dict:
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
+def compared(versions: Sequence[dict]) -> list[dict]:
+    """Each version with the next better one on the same images: what only one of them got right, and McNemar's p-value."""
+    ranked = sorted(versions, key=lambda version: version["accuracy"])
+    return [
+        {
+            "worse": worse,
+            "better": better,
+            "only_worse": int(np.sum(worse["right"] & ~better["right"])),
+            "only_better": int(np.sum(better["right"] & ~worse["right"])),
+            "p": scoring.mcnemar(better["right"], worse["right"]),
+        }
+        for worse, better in pairwise(ranked)
+    ]
+
+
 def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
     kinds = (paths.history, paths.predictions, paths.classes, paths.card, paths.over_seeds)
@@ -263,6 +284,10 @@ def gather(params: Params) -> dict:
         "accuracy_chart": curves(versions, 2, scale=100),
         "f1_chart": f1_chart(versions),
         "spread_chart": spread_chart(versions),
+        "bins": scoring.BINS,
+        "least_in_bin": scoring.LEAST_IN_BIN,
+        "calibration_chart": drawing.square_chart(versions),
+        "compared": compared(versions),
         "resnet50": outputs.read_object(paths.RESNET50_METRICS),
         "pictures": gather_pictures(pictures, assets),
         "usable": sum("predictions" in entry for entry in entries),

@@ -26,8 +26,7 @@ from stages.common.files import (
     write_json_list,
     write_sums,
 )
-
-ROOT = Path(__file__).resolve().parents[2]
+from tests.conftest import ROOT
 
 
 def content(folder: Path) -> dict[str, bytes]:

@@ -4,7 +4,6 @@ import os
 import re
 import resource
 import subprocess
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 
 from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES, load_params
-from tests.conftest import little_memory
+from tests.conftest import ROOT, little_memory
 
-ROOT = Path(__file__).resolve().parents[2]
 GOOD = """\
 seed: 42
 threads: 2

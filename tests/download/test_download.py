@@ -17,9 +17,8 @@ from stages.common.cli import UserError
 from stages.download import __main__ as stage
 from stages.download import convert
 from stages.download.fetch import Fetcher, named_mirrors
-from tests.conftest import lay
+from tests.conftest import ROOT, lay
 
-ROOT = Path(__file__).resolve().parents[2]
 DEAD = [{"url": "http://127.0.0.1:9/none"}]  # the discard port, on which nothing listens
 
 MD5 = {  # of the original files, known for years, and independent of assets.yaml

@@ -30,9 +30,9 @@ from stages.assets import Asset, load_assets
 from stages.common.cli import UserError
 from stages.download import fetch as module
 from stages.download.fetch import Fetcher, named_mirrors
-from tests.conftest import little_memory
+from tests.conftest import ROOT, little_memory
+from tests.tools.run.sharing.servers import free_port
 
-ROOT = Path(__file__).parents[2]
 DATA = bytes(range(256)) * 400  # 102,400 bytes
 BOMB = gzip.compress(bytes(50_000_000))
 
@@ -140,12 +140,6 @@ def left_in(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob("*") if path.name != "lock")
 
 
-def unused_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return probe.getsockname()[1]
-
-
 # ---------------------------------------------------------------------------------------------------- servers
 
 
@@ -182,7 +176,7 @@ def test_a_bad_source_is_named_in_a_warning_and_the_next_one_serves(path, reason
 
 
 def test_when_all_fail_the_error_names_file_hashes_and_every_source_and_leaves_nothing(server, fetcher, tmp_path):
-    dead = f"http://127.0.0.1:{unused_port()}"
+    dead = f"http://127.0.0.1:{free_port()}"
     wanted = asset(f"{dead}/right", f"{server.url}/wrong", f"{server.url}/missing")
     with pytest.raises(UserError) as error:
         fetch(fetcher([str(tmp_path / "mirror")]), wanted)
@@ -222,7 +216,7 @@ def test_compressed_files_and_a_gzip_bomb(server, fetcher):
 
 
 def test_a_host_that_cannot_be_reached_is_not_asked_again(server, fetcher, capfd):
-    port = unused_port()
+    port = free_port()
     dead = f"http://127.0.0.1:{port}/right"
     with fetcher() as session:
         session.fetch(asset(dead, f"{server.url}/right"))

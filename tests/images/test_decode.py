@@ -27,12 +27,11 @@ from stages.common.cli import UserError
 from stages.images import decode, heif
 from stages.images.decode import PictureError, load_batches, read_picture
 from stages.images.source import list_pictures, picture_name, picture_path
-from tests.conftest import little_memory
+from tests.conftest import ROOT, little_memory
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes
 
 pillow_heif.register_heif_opener()  # to write such files
-ROOT = Path(__file__).resolve().parents[2]
 WIDTH, HEIGHT = 96, 112
 PHOTO = Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)).resize((WIDTH, HEIGHT))
 RGB = np.asarray(PHOTO).astype(int)

@@ -124,6 +124,11 @@ def classify(downloaded, resnet50_folder, tmp_path):
     return run
 
 
+def warnings(capsys) -> list[str]:
+    """All that was said, but for what computes, which the first of a process says."""
+    return [line for line in capsys.readouterr().err.splitlines() if not line.startswith("computing with ")]
+
+
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_the_batch_size_changes_nothing(classify, samples, batch_size):
     assert classify(samples, batch_size=batch_size) == classify(samples)
@@ -228,8 +233,7 @@ def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(
     for name in bad:
         assert list(entries[name]) == ["image", "error"]
         assert isinstance(entries[name]["error"], str)
-    lines = capsys.readouterr().err.splitlines()
-    assert sorted(lines) == sorted(f"warning: {name!r}: {entries[name]['error']}" for name in bad)
+    assert sorted(warnings(capsys)) == sorted(f"warning: {name!r}: {entries[name]['error']}" for name in bad)
     assert metrics == {"images": 18, "errors": 5, "labelled": 1, "top1_accuracy": 1.0, "top3_accuracy": 1.0}
 
 
@@ -265,7 +269,7 @@ def test_a_damaged_colour_profile_is_a_warning_with_the_name(classify, samples, 
     Image.open(samples / "coffee.png").convert("RGB").save(folder / "odd.jpg", icc_profile=b"no profile")
     data, _ = classify(folder)
     assert json.loads(data)[0]["predictions"][0]["label"] == "espresso"
-    assert capsys.readouterr().err == "warning: 'odd.jpg': damaged or unfit colour profile, ignored\n"
+    assert warnings(capsys) == ["warning: 'odd.jpg': damaged or unfit colour profile, ignored"]
 
 
 # Any folder into one file

@@ -19,12 +19,13 @@ from stages.outputs import read_history
 from stages.plots import charts
 from stages.plots.__main__ import draw_top_k, plots
 from stages.scoring import confusion
+from tests.conftest import ROOT
 
-ROOT = Path(__file__).resolve().parents[2]
 EPOCHS = {"first": 3, "second_one": 2}  # versions, and the most epochs that they may train
 NAMES = {
     "digit_pixels.png",
     "learning_curves.png",
+    "calibration.png",
     "confusion_first.png",
     "mistakes_first.png",
     "confusion_second_one.png",
@@ -139,7 +140,7 @@ def test_the_user_s_settings_change_no_byte_and_cause_no_message(drawn, inputs, 
         SOURCE_DATE_EPOCH="1",
     )
     assert contents(tmp_path / "out") == drawn
-    assert printed == f"{tmp_path / 'out'}: 7 images\n"
+    assert printed == f"{tmp_path / 'out'}: 8 images\n"
 
 
 def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs, tmp_path):

@@ -10,8 +10,11 @@ import json
 import math
 import subprocess
 import sys
-from collections.abc import Collection
+import tempfile
+from collections.abc import Collection, Mapping
 from pathlib import Path
+from types import MappingProxyType
+from typing import NamedTuple
 
 from stages import outputs
 from stages.common import cli, paths
@@ -19,7 +22,22 @@ from stages.common.cli import UserError
 from stages.common.params import load_params
 from stages.common.yaml_files import load_yaml
 from tools.checkout import refuse_unmerged
+from tools.compare import luck
+from tools.compare.luck import Evidence
 from tools.markdown import table as markdown_table
+
+
+class Row(NamedTuple):
+    """A metric of a version, before and now; `p` and `excuse` as luck.Evidence has them."""
+
+    metric: str
+    base: str
+    now: str
+    change: str
+    p: str
+    verdict: str
+    excuse: str | None
+
 
 DIRECTIONS = ("higher", "lower", "same")
 FAILED = ("worse", "missing", "not a number")
@@ -72,41 +90,70 @@ def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     return rule
 
 
-def verdict(old: float | None, new: float | None, better: str, tolerance: float) -> str:
-    """One of: new, missing, not a number, same, better, within tolerance, worse."""
+def verdict(old: float | None, new: float | None, better: str, tolerance: float, evidence: Evidence = luck.NONE) -> str:
+    """One of: new, missing, not a number, same, better, within tolerance, within luck, worse."""
     if new is None:
         return "missing"
     if not _finite(new):
         return "not a number"
     if not _finite(old):
         return "new"
+    if evidence.network_is_worse(tolerance):
+        return "worse"
     if new == old:
         return "same"
-    gain = {"higher": new - old, "lower": old - new, "same": -abs(new - old)}[better]
-    if gain > 0:
+    loss = {"higher": old - new, "lower": new - old, "same": abs(new - old)}[better]
+    if loss < 0:
         return "better"
-    return "within tolerance" if -gain <= tolerance + 1e-12 else "worse"  # 0.98 - 0.97 is a little more than 0.01
+    if loss <= tolerance + 1e-12:  # 0.98 - 0.97 is a little more than 0.01
+        return "within tolerance"
+    return "within luck" if evidence.excuse(loss) else "worse"
 
 
 def judge(
-    changes: dict[str, dict[str, dict]], rules: dict[str, dict | list], versions: Collection[str] = ()
-) -> list[tuple[str, str, str, str, str]]:
-    """A row for each metric, in order of its name: metric, base, now, change, verdict.
+    changes: dict[str, dict[str, dict]],
+    rules: dict[str, dict | list],
+    versions: Collection[str] = (),
+    evidence: Mapping[str, Evidence] = MappingProxyType({}),
+) -> list[Row]:
+    """A row for each metric, in order of its name.
 
     Args:
         versions: those of params.yaml; what is missing of them was not removed on purpose.
+        evidence: what is known about `version.metric`, see `luck.gather`.
     """
     rows, removed = [], set(rules.get(REMOVED, [])) - set(versions)
     for file, metrics in sorted(changes.items()):
         version = Path(file).stem
         for metric, values in sorted(metrics.items()):
             old, new = values.get("old"), values.get("new")
-            told = verdict(old, new, **rule_for(rules, version, metric))
+            name = f"{version}.{metric}"
+            known = evidence.get(name, luck.NONE)
+            told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
             if told == "missing" and version in removed:
                 told = REMOVED
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
-            rows.append((f"{version}.{metric}", _shown(old), _shown(new), change, told))
+            excuse = known.excuse(abs(new - old)) if told == "within luck" else None
+            rows.append(
+                Row(
+                    name,
+                    _shown(old),
+                    _shown(new),
+                    change,
+                    known.shown() if change and told != "same" else "",
+                    told,
+                    excuse,
+                )
+            )
     return rows
+
+
+def compare(
+    base: str, changes: dict[str, dict[str, dict]], rules: dict[str, dict | list], versions: Collection[str]
+) -> list[Row]:
+    """The same, with all that Git has as evidence."""
+    with tempfile.TemporaryDirectory() as folder:
+        return judge(changes, rules, versions, luck.gather(base, versions, Path(folder)))
 
 
 def _finite(value: object) -> bool:
@@ -117,15 +164,17 @@ def _shown(value: object) -> str:
     return "" if value is None else f"{value:.6g}" if isinstance(value, int | float) else str(value)
 
 
-def table(rows: list[tuple[str, str, str, str, str]]) -> str:
-    """The rows as a Markdown table; what fails the gate is bold."""
-    rows = [(*cells, f"**{told}**" if told in FAILED else told) for *cells, told in rows]
-    return "\n".join(markdown_table(["metric", "base", "now", "change", "verdict"], *rows)) + "\n"
+def table(rows: list[Row]) -> str:
+    """The rows as a Markdown table, and below it what is not told from luck; what fails the gate is bold."""
+    cells = [(*row[:5], f"**{row.verdict}**" if row.verdict in FAILED else row.verdict) for row in rows]
+    lines = markdown_table(["metric", "base", "now", "change", "p", "verdict"], *cells)
+    notes = [f"- {row.metric}: not told from luck: {row.excuse}." for row in rows if row.excuse]
+    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
 
 
-def failed(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
+def failed(rows: list[Row]) -> list[str]:
     """The metrics that make the gate fail."""
-    return [metric for metric, *_, told in rows if told in FAILED]
+    return [row.metric for row in rows if row.verdict in FAILED]
 
 
 def main() -> None:
@@ -136,12 +185,10 @@ def main() -> None:
     arguments = parser.parse_args()
     refuse_unmerged()
     versions = load_params(paths.PARAMS).models
-    rows = judge(diff("metrics", arguments.base, "--all"), load_rules(arguments.rules), versions)
+    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(arguments.rules), versions)
     print(table(rows), end="")
     if failed(rows) or not rows:
-        gone = sorted(
-            {metric.split(".")[0] for metric, *_, told in rows if told == "missing"} - {*versions, "resnet50"}
-        )
+        gone = sorted({row.metric.split(".")[0] for row in rows if row.verdict == "missing"} - {*versions, "resnet50"})
         hint = f"; if params.yaml lost {', '.join(gone)} on purpose, add `removed: [{', '.join(gone)}]` to gate.yaml"
         raise UserError(
             f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the table above"

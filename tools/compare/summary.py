@@ -18,13 +18,25 @@ from pathlib import Path
 from rich.console import Console
 from rich.markdown import Markdown
 
+from stages import outputs
 from stages.common import cli, paths
 from stages.common.params import load_params
+from stages.mnist import COUNTS
+from stages.scoring import wilson
 from tools.checkout import ROOT, commit_of, git, refuse_unmerged, top
 from tools.compare import gate
 from tools.markdown import table
 
 BARS = "▁▂▃▄▅▆▇█"
+HEAD = [
+    "version",
+    "over seeds: mean ± std (n)",
+    "accuracy (95 % interval)",
+    "loss",
+    "epochs",
+    "training loss",
+    "validation loss",
+]
 PICTURES = str(paths.PLOTS)
 
 
@@ -44,22 +56,38 @@ def curves(history: str) -> list:
     return [len(rows), *cells]
 
 
-def results(metrics: dict[str, dict[str, dict]]) -> list[str]:
+def over_seeds(path: Path, seed: int, metrics: dict[str, float]) -> str:
+    """Mean and standard deviation of the accuracy, and the number of seeds; see `outputs.read_over_seeds`."""
+    results, left_out = outputs.read_over_seeds(path, seed, metrics)
+    if left_out:
+        return "left out: of another network"
+    return "{mean:.4f} ± {std:.4f} ({n})".format(**results["accuracy"], n=len(results["seeds"])) if results else ""
+
+
+def with_interval(accuracy: float) -> str:
+    """The accuracy on the test images, and its 95 % interval."""
+    return "{:.4f} ({:.4f} to {:.4f})".format(accuracy, *wilson(accuracy, COUNTS["t10k"]))
+
+
+def results(metrics: dict[str, dict[str, dict]], seed: int) -> list[str]:
     """Table of the versions: accuracy, loss, epochs and learning curves, the best accuracy first."""
     rows = []
     for file, figures in metrics.items():
-        now = {name: values.get("new") for name, values in figures.items()}
+        now = {name: values["new"] for name, values in figures.items() if values.get("new") is not None}
         history = paths.history(Path(file).stem)
-        if now.get("accuracy") is not None and history.is_file():
-            rows.append([f"`{Path(file).stem}`", now["accuracy"], now.get("loss"), *curves(history.read_text())])
-    rows.sort(key=lambda row: row[1], reverse=True)
-    return table(["version", "accuracy", "loss", "epochs", "training loss", "validation loss"], *rows)
+        if "accuracy" in now and history.is_file():
+            version, accuracy = Path(file).stem, now["accuracy"]
+            luck = over_seeds(ROOT / paths.over_seeds(version), seed, now)
+            row = [f"`{version}`", luck, with_interval(accuracy), now.get("loss"), *curves(history.read_text())]
+            rows.append((accuracy, row))
+    rows.sort(key=lambda row: row[0], reverse=True)
+    return table(HEAD, *(row for _, row in rows))
 
 
-def verdicts(rows: list[tuple[str, str, str, str, str]]) -> list[str]:
+def verdicts(rows: list[gate.Row]) -> list[str]:
     """What the gate says, and the table of the metrics that are not the same."""
     shut = gate.failed(rows)
-    changed = [row for row in rows if row[-1] != "same"]
+    changed = [row for row in rows if row.verdict != "same"]
     lines = [f"**shut**: {', '.join(shut)}" if shut else "open", ""]
     lines += [gate.table(changed)] if changed else []
     return [*lines, f"{len(rows) - len(changed)} of {len(rows)} metrics are the same."]
@@ -109,9 +137,10 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
     """
     refuse_unmerged()
     metrics = gate.diff("metrics", base, "--all")
-    rows = gate.judge(metrics, gate.load_rules(Path("gate.yaml")), load_params(paths.PARAMS).models)
+    params = load_params(paths.PARAMS)
+    rows = gate.compare(base, metrics, gate.load_rules(Path("gate.yaml")), params.models)
     sections = {
-        "Results": results(metrics),
+        "Results": results(metrics, params.seed),
         f"Gate: against {base}": verdicts(rows),
         "Parameters": parameters(gate.diff("params", base)),
         "Pictures": pictures(base, base_url, now_url),

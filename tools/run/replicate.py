@@ -1,6 +1,6 @@
 """Train and evaluate one model version with several seeds, to tell an improvement from luck."""
 
-from stages import compute, mnist, outputs
+from stages import compute, mnist, outputs, scoring
 from stages.common import cli, paths
 from stages.common.params import Model, Params, load_params
 from stages.compute.evaluation import compile_evaluate
@@ -8,9 +8,10 @@ from stages.train import loop
 
 
 def replicate(version: str, model: Model, seed: int, train: mnist.Digits, test: mnist.Digits) -> dict[str, float]:
-    """Train `version` with a seed and return accuracy and loss on `test`. With the seed of params.yaml they equal metrics/<version>.json."""
+    """Train `version` with a seed and return the metrics on `test`. With the seed of params.yaml they equal metrics/<version>.json."""
     trained, _ = loop.train(version, model, train, seed)
-    return compile_evaluate(trained)(test.images, test.labels)[0]
+    means, probabilities = compile_evaluate(trained)(test.images, test.labels)
+    return scoring.metrics(means, probabilities, test.labels)
 
 
 def seeds_of(params: Params) -> list[int]:

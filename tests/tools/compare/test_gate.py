@@ -39,7 +39,10 @@ def test_a_version_has_its_own_tolerance():
     rules = {"accuracy": {"better": "higher", "tolerance": 0.001}, "cnn.accuracy": {"tolerance": 0.1}}
     change = {"accuracy": {"old": 0.9, "new": 0.85}}
     rows = gate.judge({"metrics/mlp.json": change, "metrics/cnn.json": change}, rules)
-    assert [(row[0], row[-1]) for row in rows] == [("cnn.accuracy", "within tolerance"), ("mlp.accuracy", "worse")]
+    assert [(row.metric, row.verdict) for row in rows] == [
+        ("cnn.accuracy", "within tolerance"),
+        ("mlp.accuracy", "worse"),
+    ]
 
 
 def test_a_metric_without_a_rule_is_told():

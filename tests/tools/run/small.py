@@ -11,6 +11,17 @@ import psutil
 
 from tests.conftest import ROOT
 
+# A stage that runs until there is a file `go`.
+SLOW = """
+import time
+from pathlib import Path
+
+Path("started").touch()
+while not Path("go").exists():
+    time.sleep(0.05)
+Path("out").write_text("done")
+"""
+
 
 class Process(subprocess.Popen):
     """Ends, with all that it has started, where a test fails, instead of waiting for ever."""

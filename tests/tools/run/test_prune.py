@@ -23,7 +23,7 @@ def test_a_removed_version_leaves_nothing_behind(toy):
     output = toy.repro()
     assert "dvc.lock: removed, as no stage makes it any more: train@cnn, evaluate@cnn with all outputs" in output
     assert "replicates/dvc.lock: removed, as no stage makes it any more: replicate@cnn with all outputs" in output
-    assert toy.stages_run(output) == ["plots"]
+    assert toy.not_up_to_date(output) == ["plots"]
     assert not any((toy.folder / name).exists() for name in VERSION_FILES) and not checkpoint.exists()
     toy.commit("without cnn")
     assert lines_about(toy, "cnn") == ""

@@ -8,17 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.tools.run.small import Project
+from tests.tools.run.small import SLOW, Project
 
-SLOW = """
-import time
-from pathlib import Path
-
-Path("started").touch()
-while not Path("go").exists():
-    time.sleep(0.05)
-Path("out").write_text("done")
-"""
 PIPELINE = "stages: {slow: {cmd: python -m stages.slow, deps: [stages/slow.py], outs: [out]}}"
 
 

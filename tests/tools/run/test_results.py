@@ -22,7 +22,7 @@ def test_each_version_has_a_row_and_resnet50_a_line(project):
     epochs = len((project / "metrics/history/cnn.csv").read_text().splitlines()) - 1
     head, *rows, resnet50, report = results.lines()
     assert head.split() == ["version", "accuracy", "loss", "epochs"]
-    assert [row.split()[0] for row in rows] == ["mlp", "mlp_batchnorm", "cnn"]
+    assert [row.split()[0] for row in rows] == ["mlp", "mlp_batchnorm", "cnn", "convnet"]
     assert rows[2].split() == ["cnn", f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}", str(epochs)]
     assert len({len(row) for row in (head, *rows)}) == 1
     top1 = json.loads((project / "metrics/resnet50.json").read_text())["top1_accuracy"]
@@ -34,6 +34,6 @@ def test_each_version_has_a_row_and_resnet50_a_line(project):
 def test_what_is_not_there_is_left_out(project):
     (project / "metrics/cnn.json").unlink()
     (project / "metrics/resnet50.json").unlink()
-    assert [line.split()[0] for line in results.lines()] == ["version", "mlp", "mlp_batchnorm", "Report:"]
+    assert [line.split()[0] for line in results.lines()] == ["version", "mlp", "mlp_batchnorm", "convnet", "Report:"]
     shutil.rmtree(project / "metrics")
     assert results.lines() == []

@@ -141,6 +141,11 @@ def checkout(once) -> Checkout:
     return once
 
 
+def test_what_no_later_process_may_keep_is_compiled_at_once(fresh):
+    fresh.setup(PYTHONDONTWRITEBYTECODE="1")
+    assert list(fresh.site.glob("apple/__pycache__/*.pyc"))
+
+
 # -------------------------------------------------------------------------------------------- the user's environment
 
 

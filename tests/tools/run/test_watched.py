@@ -2,17 +2,8 @@
 
 import pytest
 
-from tests.tools.run.small import Project
+from tests.tools.run.small import SLOW, Project
 
-SLOW = """
-import time
-from pathlib import Path
-
-Path("started").touch()
-while not Path("go").exists():
-    time.sleep(0.05)
-Path("out").write_text("done")
-"""
 PIPELINE = """
 stages:
   slow:
@@ -30,7 +21,9 @@ def project(tmp_path) -> Project:
 
 def edit(project: Project, name: str, old: str, new: str) -> None:
     path = project.folder / name
-    path.write_text(path.read_text().replace(old, new))
+    text = path.read_text()
+    assert old in text, f"{name} has no {old!r}"
+    path.write_text(text.replace(old, new))
 
 
 def code(project: Project) -> None:

@@ -211,7 +211,7 @@ def test_a_pull_cut_short(sender, receiver, tmp_path):
     with servers.s3(server) as options:
         set_remote(sender, options)
         share(sender, "push")
-    with servers.s3(server, "--bwlimit", "400k") as options:
+    with servers.s3(server, "--bwlimit", "100k") as options:
         set_remote(receiver, options)
         cache = receiver.folder / ".dvc/cache/files/md5"
         command = [sys.executable, "-m", "tools.run.share", "pull"]

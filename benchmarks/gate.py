@@ -1,0 +1,82 @@
+"""How often the gate is shut, for a loss that was made by hand, and without one: `python -m benchmarks gate`.
+
+Every version is trained with several seeds. Of each pair of them one is the base and the other the head, from whose right
+predictions some are made wrong by chance. A gate that is shut without a loss is a false alarm.
+"""
+
+import itertools
+import json
+import subprocess
+import sys
+
+from benchmarks.side_by_side import ROOT
+
+SEEDS = range(10)  # after the seed of params.yaml
+LOSSES = (0, 30, 50, 100, 200)  # of the 10,000 test images
+
+
+def measure() -> dict:
+    """For each version, with and without results over seeds: the share of the pairs with a shut gate, by lost images."""
+    done = subprocess.run([sys.executable, "-m", "benchmarks.gate"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
+def trained(params, version: str) -> list[tuple[dict, object]]:
+    """For each seed the metrics, and whether each test image is right."""
+    from stages import mnist, scoring
+    from stages.common import paths
+    from stages.compute.evaluation import compile_evaluate
+    from stages.train import loop
+
+    train, test = (mnist.load(ROOT / paths.PREPARED, part) for part in ("train", "test"))
+    made = []
+    for seed in SEEDS:
+        network, _ = loop.train(version, params.model(version), train, params.seed + seed)
+        means, probabilities = compile_evaluate(network)(test.images, test.labels)
+        metrics = scoring.metrics(means, probabilities, test.labels)
+        made.append((metrics, probabilities.argmax(axis=1) == test.labels))
+    return made
+
+
+def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:
+    """The share of the ordered pairs of models with a shut gate, by the number of images that the second loses."""
+    import numpy as np
+
+    from stages.outputs import METRICS
+    from tools.compare import gate, luck
+
+    rules, chance = gate.load_rules(ROOT / "gate.yaml"), np.random.default_rng(0)
+    shut = dict.fromkeys(LOSSES, 0)
+    pairs = list(itertools.permutations(models, 2))
+    for ((old, before), (new, after)), lost in itertools.product(pairs, LOSSES):
+        worse = after.copy()
+        worse[chance.choice(np.flatnonzero(after), lost, replace=False)] = False
+        now = new | {"accuracy": float(worse.mean())}
+        sides = luck.Side(before, over_seeds), luck.Side(worse, {})
+        evidence = {f"{version}.{metric}": luck.compare(*sides, metric, METRICS[metric]) for metric in METRICS}
+        changes = {metric: {"old": old[metric], "new": now[metric]} for metric in METRICS}
+        shut[lost] += bool(gate.failed(gate.judge({f"metrics/{version}.json": changes}, rules, [version], evidence)))
+    return {lost: count / len(pairs) for lost, count in shut.items()}
+
+
+def main() -> None:
+    from stages import compute
+    from stages.common import paths
+    from stages.common.params import load_params
+    from tools.compare import luck
+
+    params = load_params(ROOT / paths.PARAMS)
+    compute.set_up(params)
+    found = {}
+    for version in params.models:
+        models = trained(params, version)
+        kinds = (paths.metrics, paths.predictions, paths.over_seeds)
+        known = luck.read(ROOT, *(kind(version) for kind in kinds)).seeds
+        assert known, f"{version}: no results over seeds; run `make replicates`"
+        found[version] = {"known": shares(version, models, known), "unknown": shares(version, models, {})}
+        print(version, json.dumps(found[version]), file=sys.stderr)
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()

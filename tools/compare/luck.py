@@ -1,0 +1,142 @@
+"""Whether a loss is real: how likely chance is as its only reason, and what another seed alone changes.
+
+McNemar's exact test (`scoring.mcnemar`) is about two trained models and the same images. Another seed of the same network
+may well be a worse model, so a loss must also be larger than what another seed changes. Where both sides have results over
+seeds, the exact permutation test of pairs compares the networks themselves: each seed's difference is as likely with the
+other sign, if neither network is better (Fisher, "The Design of Experiments", 1935, chapter 3).
+"""
+
+import itertools
+import math
+import statistics
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from stages import outputs, scoring
+from stages.common import paths
+from stages.common.cli import UserError
+from stages.common.files import rounded
+from stages.common.params import MAX_PARAMS_BYTES
+from stages.common.yaml_files import load_yaml
+from tools.checkout import ROOT, commit_of, git
+
+LEVEL = 0.05  # a loss is real if chance gives one as large less often
+STDS = 2  # of the difference of two seeds: 19 in 20 are less far apart
+PAIRS = range(5, 15)  # of seeds: 4 can never be below LEVEL, and of 14 all 2**14 choices of signs are tried in no time
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What is known about a metric of a version, before and after.
+
+    `p`: McNemar's, one-sided; None where the predictions are not known. `luck`: how much another seed changes the metric;
+    0 where there are no results over seeds. `over_seeds`: the mean loss over seeds and its p-value, one-sided, where both sides have them.
+    """
+
+    p: float | None = None
+    luck: float = 0.0
+    over_seeds: tuple[float, float] | None = None
+
+    def network_is_worse(self, tolerance: float) -> bool:
+        """Whether the mean over seeds has lost more than the tolerance, and chance is not the reason."""
+        return self.over_seeds is not None and self.over_seeds[0] > tolerance and self.over_seeds[1] < LEVEL
+
+    def excuse(self, loss: float) -> str | None:
+        """Why a loss of the two models themselves may be chance, or luck with the seed; None if it cannot be."""
+        if self.p is not None and self.p >= LEVEL:
+            return f"chance gives a loss as large with a probability of {self.p:.2g}"
+        if loss <= self.luck:
+            return f"another seed alone may change it by {self.luck:.4g}"
+        return None
+
+    def shown(self) -> str:
+        """The p-value for a table: that over seeds if there is one."""
+        return f"{self.over_seeds[1]:.2g} over seeds" if self.over_seeds else "" if self.p is None else f"{self.p:.2g}"
+
+
+NONE = Evidence()
+
+
+@dataclass(frozen=True)
+class Side:
+    """A version before, or after: which images it got right, bool (n,) or None, and {metric: {seed: value}}, perhaps empty."""
+
+    right: np.ndarray | None
+    seeds: dict[str, dict[int, float]]
+
+
+def of_pairs(losses: Sequence[float]) -> float:
+    """The p-value, one-sided, of a positive mean of these: the share of the choices of signs with a sum as large."""
+    sums = [math.fsum(map(math.prod, zip(signs, losses))) for signs in itertools.product((1, -1), repeat=len(losses))]  # noqa: B905
+    return sum(each >= math.fsum(losses) - 1e-12 for each in sums) / len(sums)
+
+
+def compare(before: Side, after: Side, metric: str, better: str) -> Evidence:
+    """The evidence about a metric of which `better` says which way it is better: higher or lower."""
+    p = over_seeds = None
+    if metric == "accuracy" and before.right is not None and after.right is not None:
+        p = scoring.mcnemar(before.right, after.right) if before.right.shape == after.right.shape else None
+    old, new = before.seeds.get(metric, {}), after.seeds.get(metric, {})
+    variances = [statistics.variance(values.values()) for values in (old, new) if values]
+    luck = STDS * math.sqrt(2 * statistics.fmean(variances)) if variances else 0.0
+    pairs = sorted(old.keys() & new.keys())[: PAIRS.stop - 1]
+    if len(pairs) in PAIRS:
+        losses = [old[seed] - new[seed] if better == "higher" else new[seed] - old[seed] for seed in pairs]
+        over_seeds = (statistics.fmean(losses), of_pairs(losses))
+    return Evidence(p, luck, over_seeds)
+
+
+def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Evidence]:
+    """The evidence about each `version.metric`, between a revision, whose files are put into `folder`, and the workspace."""
+    commit, found = commit_of(base), {}
+    for version in versions:
+        files = [kind(version) for kind in (paths.metrics, paths.predictions, paths.over_seeds)]
+        for name in (paths.PARAMS, *files):
+            _extract(commit, name, folder)
+        after = read(ROOT, *files)
+        try:
+            before = read(folder, *files)
+        except UserError:  # damaged there: no evidence, and nothing that could be mended now
+            before = Side(None, {})
+        _check(after, *files[:2])
+        for metric, better in outputs.METRICS.items():
+            found[f"{version}.{metric}"] = compare(before, after, metric, better)
+    return found
+
+
+def read(root: Path, metrics: Path, predictions: Path, over_seeds: Path) -> Side:
+    """A version in a folder that may lack any of its files."""
+    right, seeds = None, {}
+    if (root / predictions).exists():
+        answers = outputs.read_predictions(root / predictions)
+        right = answers.actual == answers.predicted
+    if (root / metrics).exists():
+        seed = load_yaml(root / paths.PARAMS, MAX_PARAMS_BYTES).get("seed")
+        results, _ = outputs.read_over_seeds(root / over_seeds, seed, outputs.read_object(root / metrics))
+        for metric in outputs.METRICS.keys() & (results or {}).keys():
+            seeds[metric] = dict(zip(results["seeds"], results[metric]["values"], strict=True))
+    return Side(right, seeds)
+
+
+def _check(side: Side, metrics: Path, predictions: Path) -> None:
+    """UserError if the two files of the workspace, where both are there, are not of one model."""
+    if side.right is None or not (ROOT / metrics).exists():
+        return
+    told, counted = outputs.read_object(ROOT / metrics).get("accuracy"), rounded(side.right.mean())
+    if told != counted:
+        raise UserError(
+            f"{metrics}: accuracy {told}, but {predictions} has {counted}; run `make repro`, which makes both"
+        )
+
+
+def _extract(commit: str, name: Path, folder: Path) -> None:
+    """Put a file of a commit into a folder, if the commit has it."""
+    try:
+        text = git(ROOT, "show", f"{commit}:./{name}")
+    except UserError:
+        return
+    (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_text(text)
