@@ -11,7 +11,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, gate, inference, networks, pipeline, scaling, training
+from benchmarks import floors, gate, inference, jobs, networks, pipeline, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -101,6 +101,7 @@ MORE = {
     "ray": measure_ray,
     "scaling": scaling.measure,
     "gate": gate.measure,
+    "jobs": jobs.measure,
 }  # measured when asked for: `make bench PARTS="ray scaling"`
 
 

@@ -1,5 +1,7 @@
 """How often the gate is shut, for a loss that was made by hand, and without one: `python -m benchmarks gate`.
 
+`python -m benchmarks.gate VERSION ...` prints it for some versions.
+
 Every version is trained with several seeds. Of each pair of them one is the base and the other the head, from whose right
 predictions some are made wrong by chance. A gate that is shut without a loss is a false alarm.
 """
@@ -59,7 +61,7 @@ def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:
     return {lost: count / len(pairs) for lost, count in shut.items()}
 
 
-def main() -> None:
+def main(*versions: str) -> None:
     from stages import compute
     from stages.common import paths
     from stages.common.params import load_params
@@ -68,7 +70,7 @@ def main() -> None:
     params = load_params(ROOT / paths.PARAMS)
     compute.set_up(params)
     found = {}
-    for version in params.models:
+    for version in versions or params.models:
         models = trained(params, version)
         kinds = (paths.metrics, paths.predictions, paths.over_seeds)
         known = luck.read(ROOT, *(kind(version) for kind in kinds)).seeds
@@ -79,4 +81,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(*sys.argv[1:])

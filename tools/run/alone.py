@@ -20,6 +20,7 @@ from voluptuous import Invalid
 from stages.common import cli
 from stages.common.cli import UserError
 from tools.checkout import ROOT
+from tools.verify.compare import read_lock
 
 TMP = ROOT / ".dvc/tmp"
 LOCKS = [ROOT / "dvc.lock", ROOT / "replicates/dvc.lock"]
@@ -77,9 +78,10 @@ def mend() -> None:
     for path in LOCKS:
         try:
             COMPILED_LOCKFILE_SCHEMA(load_yaml(path))
+            read_lock(path)  # the schema also passes what was cut off between a path and its hash
         except FileNotFoundError:
             continue
-        except (DvcException, Invalid):
+        except (DvcException, Invalid, UserError):
             path.replace(TMP / "damaged.lock")
             cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
 

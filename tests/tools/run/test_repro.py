@@ -39,7 +39,10 @@ def test_a_run_waits_for_the_stage_of_a_killed_one(project):
     assert second.returncode == 0
 
 
-@pytest.mark.parametrize("text", ["", "schema: '2.0'\nstages:\n  slow:\n    cmd: [", "stages: {}\n"])
+CUT = "schema: '2.0'\nstages:\n  slow:\n    cmd: "
+
+
+@pytest.mark.parametrize("text", ["", f"{CUT}[", f"{CUT}c\n    outs:\n    - path: out\n", "stages: {}\n"])
 def test_a_dvc_lock_that_dvc_cannot_read_is_put_aside_and_made_anew(project, text):
     project.run()
     lock = project.folder / "dvc.lock"
