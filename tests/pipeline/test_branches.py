@@ -84,7 +84,7 @@ def test_the_report_names_all_that_differs(branch):
     links = {"BASE_URL": "https://example.org/1/{path}", "NOW_URL": "https://example.org/2/{path}?raw=true"}
     page = branch.make("report", "FORMAT=markdown", "BASE=main", **links)
     accuracy = json.loads((branch.folder / "metrics/cnn.json").read_text())["accuracy"]
-    assert f"| `cnn` |  | {accuracy:.4f} (" in page
+    assert f"| `cnn` | left out: of another network | {accuracy:.4f} (" in page
     assert "**shut**: cnn.accuracy, cnn.brier, cnn.ece, cnn.loss" in page
     assert "| models.cnn.optimizer.learning_rate | `0.05` | `0.005` |" in page
     name = "metrics/plots/confusion_cnn.png"
