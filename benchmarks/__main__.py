@@ -97,12 +97,8 @@ PARTS = {
     "memory": lambda: {count: inference.memory(count) for count in (100, 3_200)},
     "pipeline": pipeline.measure,
 }
-MORE = {
-    "ray": measure_ray,
-    "scaling": scaling.measure,
-    "gate": gate.measure,
-    "jobs": jobs.measure,
-}  # measured when asked for: `make bench PARTS="ray scaling"`
+# Measured when asked for: `make bench PARTS="ray scaling"`.
+MORE = {"ray": measure_ray, "scaling": scaling.measure, "gate": gate.measure, "jobs": jobs.measure}
 
 
 def rounded(value):

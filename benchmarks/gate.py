@@ -72,8 +72,7 @@ def main(*versions: str) -> None:
     found = {}
     for version in versions or params.models:
         models = trained(params, version)
-        kinds = (paths.metrics, paths.predictions, paths.over_seeds)
-        known = luck.read(ROOT, *(kind(version) for kind in kinds)).seeds
+        known = luck.read(ROOT, version, params.seed).seeds
         assert known, f"{version}: no results over seeds; run `make replicates`"
         found[version] = {"known": shares(version, models, known), "unknown": shares(version, models, {})}
         print(version, json.dumps(found[version]), file=sys.stderr)

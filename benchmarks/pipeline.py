@@ -7,7 +7,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Collection
+from collections.abc import Callable
 from pathlib import Path
 
 from ruamel.yaml import YAML
@@ -25,24 +25,24 @@ def seconds(folder: Path, *command: str) -> float:
     return time.perf_counter() - start
 
 
-def keep(params: Path, versions: Collection[str]) -> None:
-    """Leave these versions alone in params.yaml."""
-    content = YAML().load(params)
-    for version in content["models"].keys() - versions:
-        del content["models"][version]
-    YAML().dump(content, params)
+def make_clone(clone: Path, choose: Callable[[dict], dict]) -> None:
+    """A clone with an empty cache, no recorded results, the outside files fetched, and the versions that `choose` makes of all."""
+    seconds(ROOT, "git", "clone", "-q", str(ROOT), str(clone))
+    shutil.copytree(ROOT / ".dvc/tmp/assets", clone / ".dvc/tmp/assets")
+    (clone / "dvc.lock").unlink()
+    shutil.rmtree(clone / "metrics")
+    yaml = YAML()
+    yaml.representer.ignore_aliases = lambda value: True
+    params = yaml.load(clone / "params.yaml")
+    yaml.dump(params | {"models": choose(params["models"])}, clone / "params.yaml")
 
 
 def measure() -> dict[str, float]:
-    """Seconds of each command, with the tutorial's versions alone, in a clone with an empty cache, no recorded results and the outside files fetched."""
+    """Seconds of each command, in a clone with the tutorial's versions alone."""
     unpin()  # what an earlier part may have set
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name, "clone")
-        seconds(ROOT, "git", "clone", "-q", str(ROOT), str(clone))
-        shutil.copytree(ROOT / ".dvc/tmp/assets", clone / ".dvc/tmp/assets")
-        keep(clone / "params.yaml", IMAGES)
-        (clone / "dvc.lock").unlink()
-        shutil.rmtree(clone / "metrics")
+        make_clone(clone, lambda models: {version: models[version] for version in IMAGES})
         figures = {
             "tutorial": seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial"),
             "repro": seconds(clone, "dvc", "repro"),

@@ -1,4 +1,4 @@
-"""The same bits on an emulated processor: AMD's, without AVX-512 and with other caches."""
+"""The same bits on an emulated processor: AMD's, without AVX-512 and with other caches. It runs beside test_emulated_intel.py, because files are what workers share."""
 
 import pytest
 

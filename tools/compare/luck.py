@@ -94,30 +94,39 @@ def compare(before: Side, after: Side, metric: str, better: str) -> Evidence:
 def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Evidence]:
     """The evidence about each `version.metric`, between a revision, whose files are put into `folder`, and the workspace."""
     commit, found = commit_of(base), {}
+    _extract(commit, paths.PARAMS, folder)
+    seed, seed_before = seed_of(ROOT), seed_of(folder)
     for version in versions:
-        files = [kind(version) for kind in (paths.metrics, paths.predictions, paths.over_seeds)]
-        for name in (paths.PARAMS, *files):
-            _extract(commit, name, folder)
-        after = read(ROOT, *files)
+        for kind in (paths.metrics, paths.predictions, paths.over_seeds):
+            _extract(commit, kind(version), folder)
+        after = read(ROOT, version, seed)
         try:
-            before = read(folder, *files)
+            before = read(folder, version, seed_before)
         except UserError:  # damaged there: no evidence, and nothing that could be mended now
             before = Side(None, {})
-        _check(after, *files[:2])
+        _check(after, paths.metrics(version), paths.predictions(version))
         for metric, better in outputs.METRICS.items():
             found[f"{version}.{metric}"] = compare(before, after, metric, better)
     return found
 
 
-def read(root: Path, metrics: Path, predictions: Path, over_seeds: Path) -> Side:
-    """A version in a folder that may lack any of its files."""
+def seed_of(root: Path) -> int | None:
+    """The seed in a folder's params.yaml; None where that cannot be read."""
+    try:
+        return load_yaml(root / paths.PARAMS, MAX_PARAMS_BYTES)["seed"]
+    except (UserError, LookupError, TypeError):
+        return None
+
+
+def read(root: Path, version: str, seed: int | None) -> Side:
+    """A version in a folder that may lack any of its files; `seed` is that of the main run there."""
     right, seeds = None, {}
-    if (root / predictions).exists():
-        answers = outputs.read_predictions(root / predictions)
+    predictions, metrics = root / paths.predictions(version), root / paths.metrics(version)
+    if predictions.exists():
+        answers = outputs.read_predictions(predictions)
         right = answers.actual == answers.predicted
-    if (root / metrics).exists():
-        seed = load_yaml(root / paths.PARAMS, MAX_PARAMS_BYTES).get("seed")
-        results, _ = outputs.read_over_seeds(root / over_seeds, seed, outputs.read_object(root / metrics))
+    if metrics.exists():
+        results, _ = outputs.read_over_seeds(root / paths.over_seeds(version), seed, outputs.read_object(metrics))
         for metric in outputs.METRICS.keys() & (results or {}).keys():
             seeds[metric] = dict(zip(results["seeds"], results[metric]["values"], strict=True))
     return Side(right, seeds)

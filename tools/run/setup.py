@@ -152,9 +152,8 @@ def sync(locks: list[Path]) -> None:
     options = ["--require-hashes", "--require-build-hashes", "--build-constraints", ROOT / "requirements/setup.txt"]
     options += ["--preview-features", "build-dependency-hashes"]  # or uv warns that it may change
     options += ["--index-strategy", "unsafe-best-match"]  # any index will do: the hash says which file is meant
-    if os.environ.get(
-        "PYTHONDONTWRITEBYTECODE"
-    ):  # no later process will keep what it compiles: TensorFlow starts in 5 s, not 10
+    if os.environ.get("PYTHONDONTWRITEBYTECODE"):
+        # No later process keeps what it compiles; TensorFlow starts in 5 s then, not in 10.
         options.append("--compile-bytecode")
     if uv("pip", "sync", "--python", PYTHON, *options, *locks):
         fail(

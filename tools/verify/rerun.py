@@ -142,10 +142,8 @@ def verify(rev: str, folder: Path, tolerant: bool) -> Seen:
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
-    reasons = (
-        promise.why_not(load_yaml(committed / "params.yaml", MAX_PARAMS_BYTES))
-        + ["asked for by --tolerance"] * tolerant
-    )
+    params = load_yaml(committed / "params.yaml", MAX_PARAMS_BYTES)
+    reasons = promise.why_not(params) + ["asked for by --tolerance"] * tolerant
     check_versions(committed, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))
