@@ -74,6 +74,7 @@ def test_locks_that_nobody_holds_are_removed(project, own):
 
 def test_results_of_another_backend_stay_out_of_the_cache(project):
     """From which a later run would take them for those of this one; and those that are there are used."""
+    pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
 
     def cached() -> list[Path]:
         return [path for path in (project.folder / ".dvc/cache").rglob("*") if path.is_file()]

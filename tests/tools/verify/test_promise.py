@@ -32,6 +32,8 @@ GPU = "params.yaml says `device: gpu`"
     ],
 )
 def test_what_is_not_promised_is_named(text, backend, reasons, not_recorded, tmp_path):
+    if backend == "jax":
+        pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")
     params = tmp_path / "params.yaml"
     params.write_text(text)
     command = [sys.executable, "-c", REASONS, params]
