@@ -78,7 +78,7 @@ def sources(stages: dict[str, dict], changed: Collection[str] = ()) -> Iterator[
         for dep in entry.get("deps", []):
             path = PurePosixPath(dep["path"])
             if not any(path.is_relative_to(out) or out.is_relative_to(path) for out in changed):
-                yield (stage, dep["path"]), dep["md5"]
+                yield (stage, dep["path"]), dep.get("md5", dep)  # a URL has no MD5
         for file, values in entry.get("params", {}).items():
             yield from (((stage, f"{key} in {file}"), value) for key, value in values.items())
 
