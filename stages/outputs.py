@@ -42,11 +42,14 @@ class Predictions:
     probability: np.ndarray
 
 
-def write_history(path: Path | str, history: Iterable[Mapping[str, float]]) -> None:
-    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty."""
+def write_history(path: Path | str, history: Iterable[Mapping[str, float]], ended: bool = True) -> None:
+    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty.
+
+    Until the training has `ended`, its last line has no end, so that no reader takes it for a whole one.
+    """
     rows = ([row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
             for row in history)  # fmt: skip
-    write_csv(path, HISTORY, rows)
+    write_csv(path, HISTORY, rows, ended)
 
 
 def read_history(path: Path | str) -> np.ndarray:
@@ -208,7 +211,8 @@ def read_object(path: Path) -> dict:
 def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], int], Sequence]) -> list[Sequence]:
     """The rows of a CSV file, each through `parse(fields, number from 1)`, whose ValueError gets file and line."""
     try:
-        lines = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        text = Path(path).read_text(encoding="utf-8")
+        lines = list(csv.reader(text.splitlines()))
     except FileNotFoundError:
         raise _missing(path) from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -224,6 +228,8 @@ def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], 
             rows.append(parse(fields, number))
         if not rows:
             raise ValueError("no rows below the header")
+        if not text.endswith("\n"):
+            raise ValueError("the line has no end, as in the learning curve of a training that has not ended")
     except ValueError as error:
         raise UserError(f"{path}, line {number + 1}: {error}; delete the file and run `dvc repro`") from None
     return rows

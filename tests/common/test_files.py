@@ -230,6 +230,8 @@ def test_csv_is_read_back_as_it_was_whatever_the_texts_hold(tmp_path):
 
 
 def test_an_error_while_rows_are_made_keeps_the_old_file(tmp_path):
+    write_csv(tmp_path / "a.csv", ["x"], [[1]], ended=False)
+    assert (tmp_path / "a.csv").read_bytes() == b"x\n1"
     write_csv(tmp_path / "a.csv", ["x"], [[1]])
     with pytest.raises(ZeroDivisionError):
         write_csv(tmp_path / "a.csv", ["x"], ([1 / number] for number in (1, 0)))
