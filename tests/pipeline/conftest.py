@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
+from PIL import Image
 
 from benchmarks.training import networks
 from stages.common.params import load_params
@@ -59,6 +61,8 @@ def pixels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     files = {name: content for name, (content, _, _) in FORMATS.items()}
     files |= {name: encoded(PHOTO, "PNG", icc_profile=profile(*space)) for name, space in SPACES.items()}
+    whole = Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False))  # the larger, the more kinds of blocks
+    files |= {f"whole {form}": encoded(whole, form, quality=60) for form in ("HEIF", "AVIF")}
     for name, content in files.items():
         (folder / name).write_bytes(content)
 
