@@ -109,6 +109,16 @@ def ready_uv() -> None:
         fail("pip could not install uv, as it says above; `pip config list` shows where it looks")
 
 
+def has_home() -> bool:
+    """Whether uv can keep what it fetches in the user's home; a container's user may have none, or none to write in."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # as it is, without a home
+    try:
+        os.makedirs(folder if os.path.isabs(folder) else os.devnull, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
 def uv(*arguments: str | Path) -> int:
     """Run uv with the user's settings for uv and, where these say nothing, for pip; return its exit status."""
     env, options = environment(), ["--no-config"]
@@ -119,6 +129,9 @@ def uv(*arguments: str | Path) -> int:
             options.append("--no-index")
         if SOURCES[name]:
             env.setdefault(SOURCES[name], value)
+    if not has_home():
+        env.setdefault("UV_CACHE_DIR", str(UV_VENV / "cache"))
+        env.setdefault("UV_PYTHON_INSTALL_DIR", str(UV_VENV / "pythons"))
     return subprocess.run([str(UV), *map(str, arguments), *options], env=env, cwd=str(ROOT)).returncode
 
 

@@ -99,10 +99,21 @@ class Statement(Block):
         return {subject.name: subject.digest.sha256 for subject in self.subject}
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a statement; UserError for what is a link, a folder or too large."""
+    if path.is_symlink() or not path.is_file():
+        raise UserError("is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
 def parse(data: bytes) -> Statement:
     """The statement in a file's bytes; UserError says what is wrong with one that is malformed or names a file twice."""
     try:
-        made = Statement.model_validate_json(data[: MAX_BYTES + 1])
+        made = Statement.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
