@@ -15,6 +15,11 @@ NAMES = {
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "photos_this_project": "this project",
+    "photos_native": "this project, `instructions: native`",
+    "photos_keras": "`load_img` and `model.predict`, which do not antialias",
+    "photos_openvino": "Pillow in two threads, then OpenVINO, by hand",
+    "photos_decoded": "this project, decoding alone",
 }
 
 
@@ -72,6 +77,33 @@ def inference(results: dict) -> list[str]:
         [NAMES[name], f"{rate:.1f}", f"{ours / rate:.2f}x", f"{end_to_end / rate:.2f}x"] for name, rate in rates.items()
     )
     return table(["ResNet50, float32", "images/s", "our computation alone", "ours, from disk to result"], *rows)
+
+
+def photos(results: dict) -> list[str]:
+    """Photos of 12 megapixels: images a second and peak memory by the size of their files, and what bounds the rate."""
+    block = results["photos"]
+    sizes = [name for name in block if name != "computing_per_s"]
+    rows = [
+        [NAMES[name]]
+        + [f"{block[size]['per_s'][name]:.1f}, {block[size]['memory_mib'][name]:,.0f} MiB" for size in sizes]
+        for name in block[sizes[0]]["per_s"]
+    ]
+    head = [f"{block[size]['images']} of {block[size]['bytes'] / 1e6:.1f} MB: images/s, peak memory" for size in sizes]
+    return [*table(["photos of 12 megapixels", *head], *rows), "", *(bound(block, size) for size in sizes)]
+
+
+def bound(block: dict, size: str) -> str:
+    """What the same cores could do if they decoded and computed in turn and did nothing else, and what is reached of it."""
+    sentences = []
+    for name, computes in (("photos_this_project", "this_project"), ("photos_native", "native")):
+        rates = block["computing_per_s"][computes], block[size]["per_s"]["photos_decoded"]
+        reached, possible = block[size]["per_s"][name], 1 / sum(1 / rate for rate in rates)
+        sentences.append(
+            f"{NAMES[name]}: computing alone {rates[0]:.1f}, decoding alone {rates[1]:.1f}, so both on the same cores "
+            f"at most {possible:.1f} images/s; reached {reached:.1f} ({reached / possible:.2f}x of it, "
+            f"{reached / rates[0]:.2f}x of the computing rate)"
+        )
+    return f"- Files of {block[size]['bytes'] / 1e6:.1f} MB, {'; '.join(sentences)}."
 
 
 def pipeline(results: dict) -> list[str]:
@@ -182,6 +214,7 @@ def performance(results: dict) -> str:
         *networks(results),
         "",
         *inference(results),
+        *(["", *photos(results)] if "photos" in results else []),
         *(["", *ray(results)] if "ray" in results else []),
         "",
         *pipeline(results),

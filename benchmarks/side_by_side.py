@@ -48,19 +48,25 @@ class Competitor:
 
 def in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, float]:
     """Median seconds of a round of each function; a round before them, which compiles, is not counted."""
+    answers = answers_in_turn(module, functions, *arguments, rounds=rounds)
+    return {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
+
+
+def answers_in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, list[dict]]:
+    """The answers of each function, one a round, without that of the first."""
     with ExitStack() as stack:
         competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
         for each in competitors.values():
             each.start()
         for each in competitors.values():
             each.seconds()
-        seconds = {name: [] for name in functions}
+        answers = {name: [] for name in functions}
         for _ in range(rounds):
             for name, each in competitors.items():
                 time.sleep(1)  # until the threads of the one before no longer spin
                 each.start()
-                seconds[name].append(each.seconds())
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                answers[name].append(each.answer())
+    return answers
 
 
 def unpin() -> None:
