@@ -20,7 +20,7 @@ SIGNATURES = [  # what a file starts with -> reason
     (rb"version https://git-lfs", "a pointer of Git LFS in place of the file; run `git lfs pull`"),
     (rb"\x89PNG\r\n\x1a\n....CgBI", f"a PNG in the form of Apple's apps, which is not read; {SAVE}"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|\xfd7zXZ", "an archive, not an image; unpack it"),
-    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|.{128}DICM", f"a format that is not read; {SAVE}"),
+    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|\xff\xd8\xff\xf7|.{128}DICM", f"a format that is not read; {SAVE}"),
 ]  # fmt: skip
 COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
 COMPRESSIONS = {34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}

@@ -106,8 +106,11 @@ def _problem(out: Path, images: Path | str) -> str | None:
         return "its name must end in .json or, for a table, in .csv"
     if out.is_symlink() or (out.exists() and not out.is_file()):
         return "a folder, a link or a device has this name; name a new file"
-    if place.parent.exists() and not place.parent.is_dir():
-        return f"{out.parent} is not a folder; name a file in a folder"
+    there = next(parent for parent in place.parents if parent.exists())
+    if not there.is_dir():
+        return f"{there} is not a folder; name a file in a folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"you may not write to the folder {there}; name a file elsewhere"
     if os.path.isdir(images) and place.is_relative_to(os.path.realpath(images)):
         return "lies in the folder of images, and the next run would take it for one; name a file elsewhere"
     if any(place.is_relative_to(os.path.realpath(path)) for path in RECORDED):

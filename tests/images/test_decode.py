@@ -1,5 +1,6 @@
 """Reading images: every format that people have, whatever else lies in a folder, and files made to do harm."""
 
+import base64
 import hashlib
 import io
 import itertools
@@ -198,6 +199,25 @@ def left_half_white_grey() -> np.ndarray:
     return expected
 
 
+# AVIF of more than 8 bits, which Pillow does not write: made with imagecodecs from 16 x 16 pixels, red to the right,
+# green down, blue to the left
+RAMP = np.arange(16) * 17
+COLOURS = np.stack([np.tile(RAMP, (16, 1)), np.tile(RAMP[:, None], 16), np.tile(RAMP[::-1], (16, 1))], axis=-1)
+AVIF_10_BIT = (
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAO"
+    "cGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAASgAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAA"
+    "AABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAAEAAAABAAAAAQcGl4aQAAAAADCgoKAAAADGF2MUOBIEAAAAAAE2NvbHJuY2x4AAIAAgAG"
+    "gAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAUm1kYXQSAAoIOAz/28CAgaQyPBICQ0qAAPIAAAB1gQ08SfDwTU4yz5P++X88YBI7cw94Fynd"
+    "k1dauxU8E1huTwYk8jtcPJADJRAwXfXREg=="
+)
+AVIF_12_BIT = (
+    "AAAAHGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZgAAAOttZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAAA5waXRt"
+    "AAAAAAABAAAAHmlsb2MAAAAARAAAAQABAAAAAQAAAQ8AAABKAAAAKGlpbmYAAAAAAAEAAAAaaW5mZQIAAAAAAQAAYXYwMUNvbG9yAAAAAGpp"
+    "cHJwAAAAS2lwY28AAAAUaXNwZQAAAAAAAAAQAAAAEAAAABBwaXhpAAAAAAMMDAwAAAAMYXYxQ4FAYAAAAAATY29scm5jbHgAAgACAAaAAAAA"
+    "F2lwbWEAAAAAAAAAAQABBAECgwQAAABSbWRhdBIACglYDP/a0CAgaIAyOxICQ0qAAPIAAHV/olN4jbyi7GqONGEswBOnaBrM+I54lQKBz6pE"
+    "5Du3bfnxSOz1+LMBXI/azJjS3v7M"
+)
+
 # Formats: name -> (file, what must be seen, mean difference allowed: 0 where nothing is lost)
 FORMATS = {
     "jpeg": (encoded(PHOTO, "JPEG", quality=95), RGB, 4),
@@ -255,6 +275,8 @@ FORMATS = {
     "heic alpha": (encoded(with_transparent_left_half(), "HEIF", quality=95), left_half_white(), 5),
     "heic of two images": (encoded(PHOTO, "HEIF", quality=95, save_all=True, append_images=[Image.new("RGB", PHOTO.size)]), RGB, 5),
     "avif": (encoded(PHOTO, "AVIF", quality=95), RGB, 5),
+    "avif 10 bit": (base64.b64decode(AVIF_10_BIT), COLOURS, 5),
+    "avif 12 bit": (base64.b64decode(AVIF_12_BIT), COLOURS, 5),
     "avif grey": (encoded(PHOTO.convert("L"), "AVIF", quality=95), GREY, 3),
     "avif alpha": (encoded(with_transparent_left_half(), "AVIF", quality=95), left_half_white(), 5),
     "avif animated": (encoded(PHOTO, "AVIF", quality=95, save_all=True, append_images=[Image.new("RGB", PHOTO.size)]), RGB, 5),

@@ -376,6 +376,13 @@ def test_a_place_where_nothing_may_be_written_is_refused_before_any_work(
     assert sorted(tmp_path.rglob("*")) == before
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(strangers, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="^--out: .*: you may not write to the folder .*closed; name a file elsewhere$"):
+        answer_folder(strangers, tmp_path / "no weights", tmp_path / "closed/new/out.csv", SMALL, SETTINGS)
+
+
 # DVC's links
 
 
