@@ -244,11 +244,16 @@ def _on_white(image: Image.Image) -> Image.Image:
     elif image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
     if not image.has_transparency_data:
-        return image if image.mode == "RGB" else image.convert("RGB")
-    image = image.convert("RGBA")
+        return _in_mode(image, "RGB")
+    image = _in_mode(image, "RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it has this mode, because `convert` would copy its pixels."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _without_lower_byte(image: Image.Image) -> Image.Image:
