@@ -25,6 +25,9 @@ from stages.download.fetch import Fetcher, named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs what Linux has: /proc, /dev/full, limits of memory, names that are no UTF-8"
+)
 
 # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,7 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def little_memory(more: int) -> Iterator[None]:
-    """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised."""
+    """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised.
+
+    Other systems than Linux do not say what it has, and set no limit.
+    """
+    if sys.platform != "linux":
+        yield
+        return
     limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))

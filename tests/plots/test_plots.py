@@ -19,7 +19,7 @@ from stages.outputs import read_history
 from stages.plots import charts
 from stages.plots.__main__ import draw_top_k, plots
 from stages.scoring import confusion
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 
 EPOCHS = {"first": 3, "second_one": 2}  # versions, and the most epochs that they may train
 NAMES = {
@@ -211,6 +211,7 @@ def test_learning_curves_show_training_validation_the_best_epoch_and_an_early_st
         assert [list(line.get_ydata()) for line in accuracy.lines[:2]] == [[80, 90, 95], [85, 95, 90]]
 
 
+@on_linux
 def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_writes(inputs):
     photograph = inputs / "images/$a$ \u5b57.jpg"
     photograph.rename(os.fsdecode(os.fsencode(photograph.parent) + b"/\xff.jpg"))
