@@ -25,7 +25,7 @@ from stages.common.files import sha256
 from stages.common.params import Model, Params, trained_on
 from stages.images.shown import Picture, read_pictures
 from stages.images.source import picture_name
-from stages.report import drawing, try_it
+from stages.report import drawing, model_card, try_it
 from stages.report.tutorial import TUTORIAL
 from stages.styles import VERSION_COLOURS, style
 
@@ -100,6 +100,7 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "name": name,
         "look": look(place),
         "model": model,
+        "sha256": plain["sha256"],
         "network": plain["layers"],
         "accuracy": card["accuracy"],
         "interval": scoring.wilson(card["accuracy"], len(labels)),
@@ -302,7 +303,22 @@ def gather(params: Params) -> dict:
     }
 
 
-# The page
+# The page and the model cards
+
+
+def cards(context: dict) -> dict[str, str]:
+    """The model card of each version, as Markdown, by the version's name.
+
+    Args:
+        context: what `gather` gives.
+    """
+    data = model_card.source_of_data(context["assets"])
+    return {
+        version["name"]: render(
+            context | {"version": version, "head": model_card.head(version, data), "data": data}, template="card.md"
+        )
+        for version in context["versions"]
+    }
 
 
 def render(context: dict, base: dict | None = None, template: str = "report.html") -> str:

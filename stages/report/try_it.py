@@ -62,7 +62,7 @@ def gather(versions: Sequence[dict], images: np.ndarray, labels: np.ndarray) -> 
         images: of the test set, float32 (n, rows, columns) in [0, 1].
         labels: their digits (n,).
     """
-    shown, left_out, networks, room = [], [], [], MOST_TEXT
+    computed, left_out, networks, room = [], [], [], MOST_TEXT
     for version in versions:
         layers = version["network"]
         size = sum(len(weight["values"]) for layer in layers for weight in layer["weights"].values())
@@ -72,13 +72,13 @@ def gather(versions: Sequence[dict], images: np.ndarray, labels: np.ndarray) -> 
         if reason:
             left_out.append((version["name"], reason))
         else:
-            shown.append(version)
+            computed.append(version)
             networks.append({"name": version["name"], "layers": [needed(layer) for layer in layers]})
             room -= size
     rows = [int(row) for digit in np.unique(labels) for row in np.flatnonzero(labels == digit)[:IMAGES]]
     pixels = np.rint(images[rows] * 255).astype(np.uint8)
     return {
-        "versions": shown,
+        "versions": computed,
         "left_out": left_out,
         "images": [(int(labels[row]), row) for row in rows],
         "data": {"networks": networks, "images": base64.b64encode(pixels.tobytes()).decode()},
