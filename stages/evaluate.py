@@ -1,11 +1,13 @@
 """Evaluate one trained model version on all 10,000 official test images."""
 
+import base64
+import json
 import math
 from pathlib import Path
 
 from stages import compute, mnist, network, outputs, scoring
 from stages.common import cli, paths
-from stages.common.files import rounded, write_json
+from stages.common.files import rounded, sha256, write_json
 from stages.common.params import load_params
 from stages.compute import keras
 from stages.compute.evaluation import compile_evaluate
@@ -32,6 +34,36 @@ def describe(model: keras.Sequential) -> dict[str, list]:
         return {"layers": layers}  # DVC's plots fail at an empty list
     kernels = keras.ops.convert_to_numpy(convolution.kernel)[:, :, 0].transpose(2, 0, 1)
     return {"layers": layers, "kernels": [[[rounded(weight) for weight in row] for row in each] for each in kernels]}
+
+
+def plain(path: Path, model: keras.Sequential) -> dict:
+    """A trained model as data that can be computed with Keras left out.
+
+    Args:
+        path: its file.
+
+    Returns:
+        sha256: of the file.
+        layers: each layer's class, its arguments as Keras writes them, and its weights by name: the shape, and the values
+            as float32, little endian, in base64. Of a model with more than MOST_PARAMETERS there are none.
+    """
+    small = model.count_params() <= outputs.MOST_PARAMETERS
+    configs = json.loads(model.to_json())["config"]["layers"][1:] if small else []  # the first is the input
+    layers = [
+        {
+            "type": config["class_name"],
+            "arguments": config["config"],
+            "weights": {weight.name: plain_weight(weight) for weight in layer.weights},
+        }
+        for config, layer in zip(configs, model.layers if small else [], strict=True)
+    ]
+    return {"sha256": sha256(path), "layers": layers}
+
+
+def plain_weight(weight: keras.Variable) -> dict:
+    """One weight's shape and values, see `plain`."""
+    values = keras.ops.convert_to_numpy(weight).astype("<f4").tobytes()
+    return {"shape": list(weight.shape), "values": base64.b64encode(values).decode()}
 
 
 def evaluate(
@@ -68,6 +100,7 @@ def main() -> None:
     digits = mnist.load(paths.PREPARED, "test")
     written = (kind(args.version) for kind in (paths.metrics, paths.classes, paths.predictions, paths.card))
     evaluate(model, digits, *written)
+    write_json(paths.weights(args.version), plain(paths.model(args.version), model))
 
 
 if __name__ == "__main__":

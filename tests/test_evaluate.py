@@ -1,5 +1,6 @@
 """The evaluate stage, on a network whose answers can be worked out by hand."""
 
+import base64
 import json
 import math
 
@@ -7,8 +8,9 @@ import keras
 import numpy as np
 import pytest
 
-from stages import mnist
-from stages.evaluate import describe, evaluate
+from stages import mnist, network
+from stages.common.files import sha256
+from stages.evaluate import describe, evaluate, plain
 
 
 @pytest.fixture(scope="module")
@@ -72,3 +74,17 @@ def test_without_a_convolution_over_one_channel_a_card_has_no_filters(model):
     layers = keras.layers
     wide = keras.Sequential([keras.Input((28, 28, 1)), layers.Reshape((14, 14, 4)), layers.Conv2D(2, 3)])
     assert set(describe(model)) == set(describe(wide)) == {"layers"}
+
+
+def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_path):
+    path = tmp_path / "m.keras"
+    network.save(model, path)
+    found = plain(path, network.load(path))
+    assert json.dumps(found) == json.dumps(plain(path, network.load(path)))
+    assert found["sha256"] == sha256(path)
+    flatten, dense = found["layers"]
+    assert (flatten["type"], flatten["weights"]) == ("Flatten", {})
+    assert (dense["type"], dense["arguments"]["activation"]) == ("Dense", "softmax")
+    kernel = np.frombuffer(base64.b64decode(dense["weights"]["kernel"]["values"]), "<f4")
+    assert dense["weights"]["kernel"]["shape"] == [784, 10]
+    np.testing.assert_array_equal(kernel.reshape(784, 10), model.get_weights()[0])

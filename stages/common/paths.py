@@ -11,6 +11,7 @@ SAMPLES = Path("data/sample_images")
 SAMPLE_LABELS = Path("data/sample_labels.json")
 RESNET50 = Path("models/resnet50")  # weights and class index
 MODELS = Path("models")
+WEIGHTS = MODELS / "weights"
 
 METRICS = Path("metrics")
 HISTORY = METRICS / "history"
@@ -32,6 +33,11 @@ CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 def model(version: str) -> Path:
     """The trained model."""
     return MODELS / f"{version}.keras"
+
+
+def weights(version: str) -> Path:
+    """The trained model as plain data, for the report."""
+    return WEIGHTS / f"{version}.json"
 
 
 def metrics(version: str) -> Path:

@@ -43,7 +43,7 @@ if environment.KERAS_BACKEND == "jax":
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
 KEYS = ("accuracy", "loss", "ece", "brier", "kernels")  # of JSON files, whose names a key of such a figure has in it
-NOT_COMPARED = (".keras", ".png", ".html")  # a difference in their bytes does not say how large it is
+NOT_COMPARED = (".keras", ".png", ".html", ".md")  # a difference in their bytes does not say how large it is
 
 
 def require(truth: object, message: str) -> None:

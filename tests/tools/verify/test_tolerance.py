@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tools.verify import tolerance
+from tools.verify import compare, tolerance
 from tools.verify.tolerance import TOLERANCES
 
 
@@ -128,3 +128,12 @@ def test_classes_of_a_picture_are_matched_by_name():
     assert tolerance.gaps(name, old, swapped_at_the_end) == {"probability": pytest.approx(0.0004)}
     other = pictures(("tabby", 0.5), ("fox", 0.2), ("lynx", 0.1))
     assert not tolerance.covers(tolerance.gaps(name, old, other))
+
+
+@pytest.mark.parametrize("name", ["models/weights/mlp.json", "metrics/report/cards/mlp.md"])
+def test_trained_weights_and_the_text_of_a_card_have_no_tolerance(tmp_path, name):
+    for side in ("committed", "rerun"):
+        (tmp_path / side / name).parent.mkdir(parents=True)
+        (tmp_path / side / name).write_text(f'{{"sha256": "{side}"}}')
+    assert compare.judge(name, tmp_path / "committed", tmp_path / "rerun").level == "uncompared"
+    assert compare.judge(name, tmp_path / "nothing", tmp_path / "rerun").level == "uncompared"
