@@ -19,6 +19,7 @@ FINGERPRINTS = METRICS / "fingerprints"
 PREDICTIONS = METRICS / "predictions"
 CLASSES = METRICS / "classes"
 CARDS = METRICS / "cards"
+ROBUSTNESS = METRICS / "robustness"
 PLOTS = METRICS / "plots"
 REPORT = METRICS / "report"
 RESNET50_METRICS = METRICS / "resnet50.json"
@@ -68,6 +69,11 @@ def classes(version: str) -> Path:
 def card(version: str) -> Path:
     """The metrics and what the model is made of."""
     return CARDS / f"{version}.json"
+
+
+def robustness(version: str) -> Path:
+    """The accuracy on corrupted test images."""
+    return ROBUSTNESS / f"{version}.csv"
 
 
 def checkpoint(version: str) -> Path:

@@ -119,6 +119,7 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "best": 1 + int(np.nanargmin(history[:, 3])) if validated else None,
         "stopped": len(history) if len(history) < model.epochs else None,
         "classes": outputs.read_classes(paths.classes(name)),
+        "robustness": outputs.read_robustness(paths.robustness(name)),
         "confusion": counts.tolist(),
         "confused": most_confused(counts),
         "wrong": len(wrong),
@@ -238,6 +239,15 @@ def f1_chart(versions: Sequence[dict]) -> dict:
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
+def robustness_chart(versions: Sequence[dict]) -> dict:
+    """A row for each corruption of the test images, in it a dot for each version's accuracy."""
+    rows = [
+        (text, [(version["look"], 100 * version["robustness"][name]) for version in versions])
+        for name, text in outputs.CORRUPTIONS.items()
+    ]
+    return drawing.dot_chart(rows, gap=36, left=WIDE)
+
+
 def compared(versions: Sequence[dict]) -> list[dict]:
     """Each version with the next better one on the same images: what only one of them got right, and McNemar's p-value."""
     ranked = sorted(versions, key=lambda version: version["accuracy"])
@@ -255,7 +265,9 @@ def compared(versions: Sequence[dict]) -> list[dict]:
 
 def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
-    kinds = (paths.history, paths.predictions, paths.classes, paths.card, paths.weights, paths.over_seeds)
+    kinds = (
+        paths.history, paths.predictions, paths.classes, paths.card, paths.robustness, paths.weights, paths.over_seeds,
+    )  # fmt: skip
     read = [path for name in versions for kind in kinds if (path := kind(name)).exists()]
     read += [paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS, paths.ASSETS]
     read += [paths.PREPARED / "test_images.npy", paths.PREPARED / "test_labels.npy"]
@@ -287,6 +299,8 @@ def gather(params: Params) -> dict:
         "accuracy_chart": curves(versions, 2, scale=100),
         "f1_chart": f1_chart(versions),
         "spread_chart": spread_chart(versions),
+        "robustness_chart": robustness_chart(versions),
+        "corruptions": outputs.CORRUPTIONS,
         "bins": scoring.BINS,
         "least_in_bin": scoring.LEAST_IN_BIN,
         "calibration_chart": drawing.square_chart(versions),

@@ -39,7 +39,7 @@ def make_small(inputs: Path) -> None:
         re.sub(r"models:.*?(?=^inference:)", block, text, flags=re.DOTALL | re.MULTILINE)
     )
     metrics = inputs / "metrics"
-    for name in ("classes", "predictions"):
+    for name in ("classes", "predictions", "robustness"):
         shutil.copy(metrics / name / "mlp.csv", metrics / name / "tiny.csv")
     (metrics / "history/tiny.csv").write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.3,0.9,,\n")
     card = json.loads((metrics / "cards/mlp.json").read_text())
@@ -80,6 +80,7 @@ def test_nothing_is_fetched_from_elsewhere(report_page):
         ("metrics/history/mlp.csv", "\n1,0.", "\n1,8.7654", "8.765"),
         ("metrics/classes/mlp.csv", "\n0,0.", "\n0,0.12345678", "12.35%"),
         ("metrics/predictions/mlp.csv", "\n7,7,", "\n7,3,", "no. 0<"),
+        ("metrics/robustness/mlp.csv", "\nnoisy,0.", "\nnoisy,0.12345678", "12.35%"),
         ("replicates/results/cnn.json", '"mean": 0.', '"mean": 0.1234567', "12.35% ±"),
         ("metrics/resnet50.json", '"top3_accuracy": 0.', '"top3_accuracy": 0.1234', "12.3% within three"),
         ("metrics/resnet50_predictions.json", "0.5191", "0.1234", "12.3%"),
@@ -161,6 +162,7 @@ def test_hostile_names_are_shown_as_text(report_inputs):
         "metrics/history/mlp.csv",
         "metrics/classes/mlp.csv",
         "metrics/predictions/mlp.csv",
+        "metrics/robustness/mlp.csv",
         "metrics/resnet50.json",
         "models/weights/mlp.json",
     ],

@@ -110,6 +110,16 @@ def test_a_history_without_a_validation_part_is_compared():
     assert tolerance.gaps("metrics/history/mlp.csv", old, new) == {"epochs": 0, "epoch figure": pytest.approx(0.01)}
 
 
+def test_the_accuracy_on_corrupted_images_has_a_tolerance_of_its_own_and_their_order_none():
+    old, new = (
+        table("corruption,accuracy", "none,0.97", "noisy,0.5"),
+        table("corruption,accuracy", "none,0.97", "noisy,0.53"),
+    )
+    assert tolerance.gaps("metrics/robustness/mlp.csv", old, new) == {"corrupted": pytest.approx(0.03)}
+    with pytest.raises(ValueError, match="another corruption"):
+        tolerance.gaps("metrics/robustness/mlp.csv", old, new.replace(b"noisy", b"shifted"))
+
+
 def test_predictions_count_the_pictures_with_another_class():
     def listed(wrong: int) -> bytes:
         return table("actual,predicted,probability", *(f"3,{8 if at < wrong else 3},0.9" for at in range(1000)))
