@@ -1,10 +1,9 @@
 """Twelve small versions with one, then two stages at a time: `python -m benchmarks jobs`."""
 
-import resource
 import tempfile
 from pathlib import Path
 
-from benchmarks.pipeline import make_clone, seconds
+from benchmarks.pipeline import cost, make_clone, seconds
 from benchmarks.side_by_side import unpin
 
 VERSIONS = 12
@@ -28,9 +27,5 @@ def measure() -> dict[str, dict]:
             clone = Path(name, "clone")
             make_clone(clone, small_versions)
             seconds(clone, "dvc", "repro", "prepare", "infer")
-            before = resource.getrusage(resource.RUSAGE_CHILDREN)
-            wall = seconds(clone, "python", "-m", "tools.run.repro", "--jobs", str(jobs))
-            after = resource.getrusage(resource.RUSAGE_CHILDREN)
-            cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
-            taken[str(jobs)] = {"seconds": wall, "cpu_seconds": cpu}
+            taken[str(jobs)] = cost(clone, "python", "-m", "tools.run.repro", "--jobs", str(jobs))
     return {"versions": VERSIONS, "jobs": taken}

@@ -1,6 +1,7 @@
-"""The whole pipeline side by side with the tutorial as one script, and DVC with nothing to do."""
+"""The whole pipeline side by side with the tutorial as one script, stage by stage, and DVC with nothing to do."""
 
 import os
+import resource
 import shutil
 import statistics
 import subprocess
@@ -18,11 +19,38 @@ from benchmarks.training import IMAGES
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
 
 
+def cost(folder: Path, *command: str) -> dict[str, float]:
+    """Run a command; `seconds` that passed, and `cpu_seconds` of processor time of it and its children."""
+    start, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": PATH}, check=True, capture_output=True)
+    taken, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_CHILDREN)
+    return {"seconds": taken, "cpu_seconds": sum(after[:2]) - sum(before[:2])}
+
+
 def seconds(folder: Path, *command: str) -> float:
     """Run a command and return its seconds."""
-    start = time.perf_counter()
-    subprocess.run(command, cwd=folder, env=os.environ | {"PATH": PATH}, check=True, capture_output=True)
-    return time.perf_counter() - start
+    return cost(folder, *command)["seconds"]
+
+
+# The shell in which DVC runs stages: it notes what each took.
+TIMED_SHELL = """#!/bin/bash
+TIMEFORMAT="%R %U %S ${*: -1}"
+{ time /bin/sh "$@" 2>&3; } 3>&2 2>>"${0%/*}/log"
+"""
+
+
+def cost_of_stages(clone: Path) -> dict[str, dict[str, float]]:
+    """`dvc repro`: the cost of all of it, as `repro`, and of each stage by its command, such as `train mlp`."""
+    with tempfile.TemporaryDirectory() as name:
+        shell = Path(name, "timed")
+        shell.write_text(TIMED_SHELL)
+        shell.chmod(0o755)
+        taken = {"repro": cost(clone, "env", f"SHELL={shell}", "dvc", "repro")}
+        for line in Path(name, "log").read_text().splitlines():
+            wall, user, system, command = line.split(maxsplit=3)
+            stage = command.removeprefix("python -m stages.")
+            taken[stage] = {"seconds": float(wall), "cpu_seconds": float(user) + float(system)}
+    return taken
 
 
 def make_clone(clone: Path, choose: Callable[[dict], dict]) -> None:
@@ -37,16 +65,17 @@ def make_clone(clone: Path, choose: Callable[[dict], dict]) -> None:
     yaml.dump(params | {"models": choose(params["models"])}, clone / "params.yaml")
 
 
-def measure() -> dict[str, float]:
-    """Seconds of each command, in a clone with the tutorial's versions alone."""
+def measure() -> dict:
+    """Seconds of each command, in a clone with the tutorial's versions alone, and the cost of each stage there."""
     unpin()  # what an earlier part may have set
     with tempfile.TemporaryDirectory() as name:
         clone = Path(name, "clone")
         make_clone(clone, lambda models: {version: models[version] for version in IMAGES})
-        figures = {
-            "tutorial": seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial"),
-            "repro": seconds(clone, "dvc", "repro"),
-        }
+        nothing = ["--unset=MAKEFLAGS", f"UV_CACHE_DIR={name}/uv", "PIP_NO_CACHE_DIR=1"]
+        figures = {"set-up": seconds(clone, "env", *nothing, "make", "setup")}
+        figures["tutorial"] = seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial")
+        figures["stages"] = cost_of_stages(clone)
+        figures["repro"] = figures["stages"]["repro"]["seconds"]
         pairs = [(seconds(clone, "dvc", "repro"), seconds(clone, "dvc", "status", "dvc.yaml")) for _ in range(ROUNDS)]
         figures["repro, nothing to do"], figures["status"] = map(statistics.median, zip(*pairs, strict=True))
         return figures

@@ -107,16 +107,24 @@ def bound(block: dict, size: str) -> str:
 
 
 def pipeline(results: dict) -> list[str]:
-    """DVC's runs and what they are compared with."""
+    """DVC's runs and what they are compared with; then each stage's seconds and processor time."""
     seconds = results["pipeline"]
     rows = [
         ["`dvc repro`, empty cache, files fetched", "the tutorial as one script", "repro", "tutorial"],
         ["`dvc repro`, nothing to do", "`dvc status`", "repro, nothing to do", "status"],
     ]
-    return table(
+    compared = table(
         ["work", "against", "seconds", "ratio"],
         *([a, b, f"{seconds[x]:.1f} / {seconds[y]:.1f}", f"{seconds[x] / seconds[y]:.2f}x"] for a, b, x, y in rows),
     )
+    if "stages" not in seconds:
+        return compared
+    stages = (
+        [f"`{name}`", f"{taken['seconds']:.1f}", f"{taken['cpu_seconds']:.1f}"]
+        for name, taken in seconds["stages"].items()
+    )
+    first = f"The first result from nothing: {seconds['set-up'] + seconds['repro']:.0f} s, of which `make setup` with empty caches {seconds['set-up']:.0f} s."
+    return [*compared, "", first, "", *table(["stage", "seconds", "processor time, s"], *stages)]
 
 
 def floors(results: dict) -> list[str]:

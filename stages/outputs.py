@@ -21,6 +21,15 @@ HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 FINGERPRINTS = ["epoch", "variable", "sha256"]
 PREDICTIONS = ["actual", "predicted", "probability"]
 CLASSES = ["digit", "precision", "recall", "f1", "support"]
+ROBUSTNESS = ["corruption", "accuracy"]
+# How the test images are corrupted, and what charts call it; see corruptions.py.
+CORRUPTIONS = {
+    "none": "unchanged",
+    "shifted": "shifted 2 pixels",
+    "rotated": "rotated 15°",
+    "noisy": "with noise",
+    "enlarged": "enlarged",
+}
 # Each metric of a version, and which way it is better.
 METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
 # The same of ResNet50's; `same`: any change counts.
@@ -31,6 +40,7 @@ OF_RESNET50 = {
     "top1_accuracy": "higher",
     "top3_accuracy": "higher",
 }
+MOST_PARAMETERS = 100_000  # of a version that the report's page computes, so that the page stays small
 
 
 @dataclass(frozen=True)
@@ -135,6 +145,26 @@ def write_classes(path: Path | str, scores: Iterable[Sequence[float]]) -> None:
 def read_classes(path: Path | str) -> list[list[float]]:
     """One version's scores: digit, precision, recall, F1 and support of each digit."""
     return _read_rows(path, CLASSES, lambda row, _: [_number(text) for text in row])
+
+
+def write_robustness(path: Path | str, accuracies: Mapping[str, float]) -> None:
+    """Write the accuracy for each of CORRUPTIONS."""
+    write_csv(path, ROBUSTNESS, ((name, rounded(accuracies[name])) for name in CORRUPTIONS))
+
+
+def read_robustness(path: Path | str) -> dict[str, float]:
+    """One version's accuracy for each of CORRUPTIONS. Raises UserError with the file and line of what is malformed."""
+    names = list(CORRUPTIONS)
+
+    def parse(row: list[str], number: int) -> tuple[str, float]:
+        if names[number - 1 : number] != row[:1]:
+            raise ValueError(f"the corruptions are {', '.join(names)}, in this order")
+        return row[0], _number(row[1])
+
+    accuracies = dict(_read_rows(path, ROBUSTNESS, parse))
+    if len(accuracies) < len(names):
+        raise UserError(f"{path}: no row for {names[len(accuracies)]}; delete it and run `dvc repro`")
+    return accuracies
 
 
 def read_top_k(path: Path | str) -> list[dict]:

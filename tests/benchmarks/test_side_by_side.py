@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from benchmarks import floors, report
+from benchmarks import floors, pipeline, report
 from benchmarks.side_by_side import in_turn
 
 
@@ -54,3 +54,13 @@ def test_the_rate_of_photos_is_compared_with_what_decoding_and_computing_allow_t
         in lines[-1]
     )
     assert "at most 7.5 images/s; reached 7.5 (1.00x of it, 0.25x of the computing rate)" in lines[-1]
+
+
+def test_each_stage_of_a_run_has_its_cost(tmp_path):
+    (tmp_path / "stages").mkdir()
+    (tmp_path / "stages/work.py").write_text("import sys; sum(range(10**7)); open(sys.argv[1], 'w').close()")
+    (tmp_path / "dvc.yaml").write_text("stages: {work: {cmd: python -m stages.work out, outs: [out]}}")
+    pipeline.seconds(tmp_path, "dvc", "init", "--quiet", "--no-scm")
+    taken = pipeline.cost_of_stages(tmp_path)
+    assert list(taken) == ["repro", "work out"]
+    assert 0 < taken["work out"]["cpu_seconds"] < taken["repro"]["cpu_seconds"]

@@ -26,7 +26,7 @@ from stages.common.files import (
     write_json_list,
     write_sums,
 )
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 
 
 def content(folder: Path) -> dict[str, bytes]:
@@ -157,6 +157,7 @@ def test_links_are_replaced_and_what_they_point_to_is_kept(tmp_path):
     assert content(tmp_path) == {"cache/a": b"cached", "file": b"new", "folder/b": b"new", "dangling/b": b"new"}
 
 
+@on_linux
 @pytest.mark.parametrize(
     "write",
     [

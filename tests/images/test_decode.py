@@ -28,7 +28,7 @@ from stages.common.cli import UserError
 from stages.images import decode, heif
 from stages.images.decode import PictureError, load_batches, read_picture
 from stages.images.source import list_pictures, picture_name, picture_path
-from tests.conftest import ROOT, little_memory
+from tests.conftest import ROOT, little_memory, on_linux
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes
 
@@ -492,7 +492,7 @@ def huge_answers(tmp_path_factory) -> dict[str, str]:
     return dict(zip(HUGE, answers, strict=True))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory by what Linux says is in use")
+@on_linux
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_claims_are_refused_in_little_memory(huge_answers, name):
     assert HUGE[name][1] in huge_answers[name]
@@ -841,6 +841,7 @@ HARD_NAMES = [
 ]
 
 
+@on_linux
 def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path):
     for name in HARD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(FORMATS["png"][0])

@@ -20,8 +20,8 @@ from tests.slice import others
 # Three batches; a version with a validation part has a smaller last one. An emulator is some 30 times slower.
 COUNT = 96
 
-# Every network of the benchmarks' list, each optimizer, and the versions with ResNet50.
-NAMES = [*sorted(networks()), *sorted(others()), *load_params(ROOT / "params.yaml").models, "resnet50"]
+# Every network of the benchmarks' list, each optimizer, the versions, ResNet50, and the corrupted test images.
+NAMES = [*sorted(networks()), *sorted(others()), *load_params(ROOT / "params.yaml").models, "resnet50", "corruptions"]
 
 
 needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")

@@ -109,7 +109,7 @@ def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits
     assert [row["epoch"] for row in rows] == ["1", "2"]
     loaded = keras.saving.load_model(tmp_path / "1.keras")
     assert loaded.predict(digits.images[:3], verbose=0).shape == (3, 10)
-    evaluate(loaded, digits, tmp_path / "m.json", tmp_path / "c.csv", tmp_path / "p.csv", tmp_path / "d.json")
+    evaluate(loaded, digits, 42, *(tmp_path / name for name in ("m.json", "c.csv", "p.csv", "d.json", "r.csv")))
     metrics = json.loads((tmp_path / "m.json").read_text())
     with (tmp_path / "p.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))

@@ -160,6 +160,14 @@ def create_venv() -> None:
         )
 
 
+def add_our_own() -> None:
+    """What each Python of `.venv` does first: it finds the commands there, and has a name for a user without one."""
+    file = ROOT / "tools/run/venv_path.pth"
+    (site,) = VENV.glob("lib/python3*/site-packages")
+    if not (site / file.name).is_file() or (site / file.name).read_bytes() != file.read_bytes():
+        shutil.copy(str(file), str(site))
+
+
 def sync(locks: list[Path]) -> None:
     """Make what `.venv` has equal to the locks."""
     options = ["--require-hashes", "--require-build-hashes", "--build-constraints", ROOT / "requirements/setup.txt"]
@@ -173,8 +181,7 @@ def sync(locks: list[Path]) -> None:
             "uv could not install the locks, as it says above. It heeds pip's settings of where to look (`pip config list`)"
             " and variables such as UV_DEFAULT_INDEX, but no uv.toml"
         )
-    site = next(VENV.glob("lib/python3*/site-packages"))
-    shutil.copy(str(ROOT / "tools/run/venv_path.pth"), str(site))
+    add_our_own()
 
 
 def compare(locks: list[Path]) -> tuple[int, str]:
@@ -209,6 +216,7 @@ def set_up(extras: list[str]) -> None:
             fail(f".venv is not what the locks say:\n{differences}Try `.uv/bin/uv cache clean`, and once more")
     if chosen != had or not CHOSEN.is_file():
         CHOSEN.write_text(" ".join(chosen))
+    add_our_own()
 
 
 def main() -> None:

@@ -6,9 +6,10 @@ ran on. No time and no name of a person or a machine is in it: the same rerun on
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md has the form.
 """
 
-import getpass
 import json
+import os
 import platform
+import pwd
 import re
 import subprocess
 import sys
@@ -164,15 +165,14 @@ def make(predicate: Predicate, digests: dict[str, str]) -> Statement:
 
 
 def who() -> str:
-    """A name for this user's file: the e-mail address that Git knows, the login name, or `unnamed`."""
+    """A name for this user's file: the e-mail address that Git knows, the login name, or the number of a nameless user."""
     try:
-        name = git(ROOT, "config", "user.email").strip()
+        return git(ROOT, "config", "user.email").strip()
     except UserError:
         try:
-            name = getpass.getuser()
-        except (OSError, KeyError, ImportError):  # a container's user without an entry in /etc/passwd
-            name = "unnamed"
-    return name
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
 
 
 def path_of(commit: str, who: str) -> Path:
