@@ -14,7 +14,7 @@ def main() -> None:
     """Command line."""
     parser = cli.parser(__doc__)
     parser.add_argument("--images", help="folder or URL to classify in place of `inference.images`; needs --out")
-    parser.add_argument("--out", type=Path, help="the one file to write: FILE.json, or FILE.csv for a table")
+    parser.add_argument("--out", type=Path, help="the one file to write: JSON, or a table if its name ends in .csv")
     args = parser.parse_args()
     if args.images is not None and not args.out:
         parser.error("--images needs --out, because the recorded results are those of `inference.images`")

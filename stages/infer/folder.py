@@ -102,8 +102,6 @@ def answer_folder(
 def _problem(out: Path, images: Path | str) -> str | None:
     """Why `out` must not be written, and what to do; None where it may be."""
     place = Path(os.path.realpath(out.parent), out.name)
-    if out.suffix.lower() not in (".csv", ".json"):
-        return "its name must end in .json or, for a table, in .csv"
     if out.is_symlink() or (out.exists() and not out.is_file()):
         return "a folder, a link or a device has this name; name a new file"
     there = next(parent for parent in place.parents if parent.exists())
