@@ -101,10 +101,15 @@ def _symbols(library: Path) -> Callable[[str], list[int]]:
     _, _, _, _, names_at, names_size, *_ = sections[symtab[6]]
     fields = np.dtype([("name", "<u4"), ("about", "<u4"), ("value", "<u8"), ("size", "<u8")])
     symbols = np.frombuffer(data, fields, symtab[5] // fields.itemsize, symtab[4])
+    names = symbols["name"]
+    starts = np.sort(names)
+    lengths = np.diff(starts, append=names_size)  # the names lie one after the other
 
     def lookup(name: str) -> list[int]:
-        at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
-        return symbols["value"][symbols["name"] == at].tolist() if at > 0 else []
+        wanted = name.encode() + b"\0"
+        places = [names_at + int(start) for start in starts[lengths == len(wanted)]]
+        found = [at - names_at for at in places if data[at : at + len(wanted)] == wanted]
+        return symbols["value"][np.isin(names, found)].tolist()
 
     return lookup
 
