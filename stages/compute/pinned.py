@@ -17,7 +17,7 @@ CACHES = (32 * 1024, 1024 * 1024, 8 * 1024 * 1024)
 # Where TensorFlow's library keeps them: mangled name without its `_Z`, then offset in bytes and value.
 STATICS = {
     "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes": (0, struct.pack("<3q", *CACHES)),
-    "N10tensorflowL11cache_sizesE": (0, struct.pack("<3q", *CACHES)),  # of convolutions without oneDNN
+    "N10tensorflowL11cache_sizesE": (0, struct.pack("<3q", *CACHES)),  # of convolutions without oneDNN, three copies
     # oneDNN's `Xbyak::util::Cpu`: a core with one thread, ten sizes, ten numbers of cores that share the cache, levels
     "ZN4dnnl4impl3cpu3x643cpuEvE4cpu_": (20, struct.pack("<2I10I10II", 1, 1, *CACHES, *[0] * 7, *[1] * 3, *[0] * 7, 3)),
 }
