@@ -70,7 +70,7 @@ check-cache: setup      ## compare the cache with its hashes, remove what is wro
 readme: setup           ## write the tables of README.md and docs/ anew
 	.venv/bin/python -m tools.docs.readme
 
-bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="ray scaling": what the estimates in `docs/scaling.md` start from
+bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="networks ray scaling": these, which take longer
 	.venv/bin/python -m benchmarks $(PARTS)
 	.venv/bin/python -m tools.docs.readme
 

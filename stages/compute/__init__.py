@@ -5,9 +5,10 @@
 
 from stages.common import cli, environment
 from stages.common.params import ComputeSettings
+from stages.compute.lean import lean
 from stages.compute.quiet import without_notes
 
-with without_notes():
+with without_notes(), lean():
     import keras
 
 if keras.config.backend() == "jax":

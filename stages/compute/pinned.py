@@ -17,7 +17,7 @@ CACHES = (32 * 1024, 1024 * 1024, 8 * 1024 * 1024)
 # Where TensorFlow's library keeps them: mangled name without its `_Z`, then offset in bytes and value.
 STATICS = {
     "ZN5Eigen8internal20manage_caching_sizesENS_6ActionEPlS2_S2_E12m_cacheSizes": (0, struct.pack("<3q", *CACHES)),
-    "N10tensorflowL11cache_sizesE": (0, struct.pack("<3q", *CACHES)),  # of convolutions without oneDNN
+    "N10tensorflowL11cache_sizesE": (0, struct.pack("<3q", *CACHES)),  # of convolutions without oneDNN, three copies
     # oneDNN's `Xbyak::util::Cpu`: a core with one thread, ten sizes, ten numbers of cores that share the cache, levels
     "ZN4dnnl4impl3cpu3x643cpuEvE4cpu_": (20, struct.pack("<2I10I10II", 1, 1, *CACHES, *[0] * 7, *[1] * 3, *[0] * 7, 3)),
 }
@@ -101,10 +101,15 @@ def _symbols(library: Path) -> Callable[[str], list[int]]:
     _, _, _, _, names_at, names_size, *_ = sections[symtab[6]]
     fields = np.dtype([("name", "<u4"), ("about", "<u4"), ("value", "<u8"), ("size", "<u8")])
     symbols = np.frombuffer(data, fields, symtab[5] // fields.itemsize, symtab[4])
+    names = symbols["name"]
+    starts = np.sort(names)
+    lengths = np.diff(starts, append=names_size)  # the names lie one after the other
 
     def lookup(name: str) -> list[int]:
-        at = data.find(b"\0" + name.encode() + b"\0", names_at, names_at + names_size) + 1 - names_at
-        return symbols["value"][symbols["name"] == at].tolist() if at > 0 else []
+        wanted = name.encode() + b"\0"
+        places = [names_at + int(start) for start in starts[lengths == len(wanted)]]
+        found = [at - names_at for at in places if data[at : at + len(wanted)] == wanted]
+        return symbols["value"][np.isin(names, found)].tolist()
 
     return lookup
 

@@ -11,6 +11,7 @@ from functools import partial
 
 import keras
 import numpy as np
+from keras.src.backend.common import global_state
 
 from stages import network as networks
 from stages.common import cli
@@ -40,9 +41,10 @@ def train(
 
     `options`: checkpoint and on_epoch_end, see `fit`.
     """
-    distribution = keras.distribution.distribution()
-    keras.backend.clear_session()  # this also removes the distribution
-    keras.distribution.set_distribution(distribution)
+    if global_state.get_global_attribute("object_name_uids"):  # there was a network before, whose names count
+        distribution = keras.distribution.distribution()
+        keras.backend.clear_session()  # this also removes the distribution
+        keras.distribution.set_distribution(distribution)
     keras.utils.set_random_seed(seed)
     shape = digits.images.shape[1:]
     steps = math.ceil(len(split(digits, model.validation_split)[0].labels) / model.batch_size)

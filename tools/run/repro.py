@@ -46,6 +46,7 @@ def main() -> None:
     targets = [each for each in others if not each.startswith("-")]
     if count > 1 and targets != others:
         raise UserError(f"{' '.join(others)}: with --jobs, name stages or files of stages alone")
+    watched.parse_once()
     lock = alone.wait()
     merge.prepare()
     prune.prune()

@@ -7,6 +7,7 @@ DVC hashes what a stage depends on once more after it ran, and records the resul
 import argparse
 import logging
 import os
+import pickle
 
 import dvc.stage
 from dvc.cli import main as dvc_main
@@ -15,6 +16,7 @@ from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
 from dvc.utils import relpath
+from ruamel.yaml import YAML
 
 from stages.common import cli
 from stages.common.cli import UserError
@@ -76,6 +78,25 @@ def watch() -> None:
     """From now on this process records nothing of edited files, and does not warn of empty ones, as folders may be."""
     logging.getLogger("dvc.output").addFilter(lambda record: record.msg != "'%s' is empty.")
     dvc.stage.run_stage, Stage.save_deps = _run_stage, _save_deps
+
+
+def parse_once() -> None:
+    """From now on this process parses a text of YAML once.
+
+    DVC parses params.yaml for each stage, and dvc.yaml and dvc.lock several times. Processor time of a run with nothing to do:
+    2.5 s without this, 1.7 s with it; of DVC's check of 60 versions 13.8 s and 3.4 s.
+    """
+    load, parsed = YAML.load, {}
+
+    def load_new(yaml: YAML, stream: object) -> object:
+        if yaml.typ != ["safe"] or not isinstance(stream, str | bytes):
+            return load(yaml, stream)
+        text = stream if isinstance(stream, str) else stream.decode(errors="surrogateescape")
+        if text not in parsed:
+            parsed[text] = pickle.dumps(load(yaml, stream))
+        return pickle.loads(parsed[text])  # whoever gets it may change it
+
+    YAML.load = load_new
 
 
 def repro(arguments: list[str]) -> int:
