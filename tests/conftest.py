@@ -1,12 +1,14 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
+import fcntl
+import gc
 import os
 import resource
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,8 +46,9 @@ LONG = [
     "emulated_intel",
     "emulated_amd",
     "networks",
-    "pipeline",
     "jax",
+    "elsewhere",
+    "pipeline",
     "on_ray",
     "optimizers",
     "portability",
@@ -76,6 +79,20 @@ def little_memory(more: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_AS, limits)
+
+
+def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
+    """A folder that `make(folder)` fills, once for all workers of pytest-xdist: the first that comes makes it, others wait."""
+    root = tmp_path_factory.getbasetemp()
+    folder = (root.parent if "PYTEST_XDIST_WORKER" in os.environ else root) / name
+    with folder.with_suffix(".lock").open("a+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not os.path.getsize(lock.name):
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir()
+            make(folder)
+            lock.write("made")
+    return folder
 
 
 @pytest.fixture(scope="session")
@@ -116,14 +133,18 @@ def digits(raw_mnist) -> mnist.Digits:
 
 @pytest.fixture(scope="session")
 def small_project(downloaded, tmp_path_factory):
-    """The project with two small versions trained for an epoch, run from nothing and committed; clone it, or put it back."""
+    """The project with two small versions trained for an epoch, run from nothing and committed: to be cloned."""
     from tests.project import Project
 
-    made = Project(tmp_path_factory.mktemp("small"), tmp_path_factory.mktemp("home"))
-    made.shrink()
-    made.run("dvc", "repro")
-    made.commit("small")
-    return made
+    home = tmp_path_factory.mktemp("home")
+
+    def make(folder: Path) -> None:
+        made = Project(folder, home)
+        made.shrink()
+        made.run("dvc", "repro")
+        made.commit("small")
+
+    return Project(made_once(tmp_path_factory, "small", make), home)
 
 
 @pytest.fixture(scope="session")
@@ -131,7 +152,8 @@ def toy_origin(tmp_path_factory):
     """The project that `toy` clones."""
     from tests.toy import Toy
 
-    return Toy(tmp_path_factory.mktemp("toy"), tmp_path_factory.mktemp("home"))
+    home = tmp_path_factory.mktemp("home")
+    return Toy(made_once(tmp_path_factory, "toy", lambda folder: Toy(folder, home).prepare()), home)
 
 
 @pytest.fixture
@@ -225,3 +247,5 @@ def tensorflow() -> None:
     from stages import compute
 
     compute.set_up(ComputeSettings(seed=42, threads=2))
+    # Keras' `clear_session`, with which each training starts, has Python look at every object: not at those of the libraries.
+    gc.freeze()

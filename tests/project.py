@@ -41,7 +41,7 @@ def recipe(test: str, language: str = "sh") -> str:
 
 
 class Project:
-    """A copy of this project as it stands in the working tree, committed to a new Git repository."""
+    """A copy of this project as it stands in the working tree, committed to a new Git repository, or the one that is there."""
 
     def __init__(self, folder: Path, home: Path):
         self.folder = folder
@@ -55,8 +55,9 @@ class Project:
             "GIT_COMMITTER_EMAIL": "test@example.org",
             "PYTHONPATH": str(ROOT / "tests/audit"),
         }
-        checkout.copy(folder)
-        self.commit("start")
+        if not (folder / ".git").exists():
+            checkout.copy(folder)
+            self.commit("start")
 
     def run(self, *command: str, status: int = 0, **environment: str) -> str:
         """Run a command in the project and return what it printed; fail unless it exits with `status`."""

@@ -1,22 +1,27 @@
 """Train versions of params.yaml, networks of the benchmarks' list and a small one with each optimizer on a few real
 images, classify one, and print the SHA-256 of each result.
 
-`python -m tests.slice INPUTS.npz RESNET50 PARAMS [NAME ...]` works under another processor, too: tests/pipeline/ runs
-it under emulated ones. NAME: a version or network, `with-Adam` for an optimizer, `bfloat16`, `gelu`, `resnet50`, or `corruptions`.
+`python -m tests.slice INPUTS.npz RESNET50 PARAMS TAPES NAME ...` works under another processor, too: tests/pipeline/
+runs it under emulated ones. NAME: a version or network, `with-Adam` for an optimizer, `bfloat16`, `gelu`, `resnet50`,
+`initializers` or `corruptions`. Where the folder TAPES has the tape of a network (see tape.py), its graphs are not made again.
 """
 
+import gc
 import hashlib
+import pickle
 import sys
+from pathlib import Path
 
 import numpy as np
 
 from benchmarks.training import networks
 from stages import compute, corruptions, mnist
 from stages.common import keras_names
-from stages.common.params import Model, load_params
+from stages.common.params import Model, Params, load_params
 from stages.compute.evaluation import compile_evaluate
 from stages.infer import classifier
 from stages.train import loop
+from tests import tape
 
 SOFTMAX = {"Dense": {"units": 10, "activation": "softmax"}}
 SMALL = [{"Conv2D": {"filters": 4, "kernel_size": 3, "activation": "relu"}}, "MaxPooling2D", "Flatten", SOFTMAX]
@@ -42,27 +47,55 @@ def others() -> dict[str, Model]:
 
 def report(name: str, *arrays: np.ndarray) -> None:
     """Print the name and the digest of the arrays' bytes."""
-    print(name, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest())
+    print(name, hashlib.sha256(b"".join(array.tobytes() for array in arrays)).hexdigest(), flush=True)
 
 
-def main(inputs: str, weights: str, parameters: str, *names: str) -> None:
+def train(name: str, params: Params, digits: mnist.Digits) -> None:
+    """Train and evaluate a version or network for an epoch, by the project's own code."""
+    short = {"epochs": 1, "batch_size": 32, "early_stopping": None}
+    if name not in params.models:  # a second graph for validation takes time
+        short["validation_split"] = 0.0
+    if name in networks():  # one step and one evaluation use every kernel that more of them would
+        digits = mnist.Digits(digits.images[:32], digits.labels[:32])
+    model = (networks() | others() | params.models)[name].model_copy(update=short)
+    trained, _ = loop.train(name, model, digits, params.seed)
+    compile_evaluate(trained)(digits.images, digits.labels)
+
+
+def recorded(path: Path, *arguments) -> tape.Results:
+    """The results of a tape; where there is none, those of a training, whose tape is kept there."""
+    if path.exists():
+        return tape.repeat(pickle.loads(path.read_bytes()))
+    made, results = tape.record(lambda: train(*arguments))
+    path.write_bytes(pickle.dumps(made))
+    return results
+
+
+def initial_weights() -> list[np.ndarray]:
+    """What each of Keras' random initializers gives."""
+    import keras  # after `stages`, which sets the environment
+
+    names = [name for name in keras_names.names("initializers") if name[0].isupper()]
+    random = [name for name in names if "seed" in keras_names.arguments("initializers", name)]
+    return [np.asarray(getattr(keras.initializers, name)(seed=1)((100, 200))) for name in sorted(random)]
+
+
+def main(inputs: str, weights: str, parameters: str, tapes: str, *names: str) -> None:
     params = load_params(parameters)
-    models = networks() | others() | params.models
     with np.load(inputs) as file:
         digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
-    if not names or "resnet50" in names:
+    if "resnet50" in names:
         report("resnet50", classifier.compile_classify(weights, "openvino", 1, params)([picture]))
-    if not names or "corruptions" in names:
+    if "corruptions" in names:
         report("corruptions", *(images for _, images in corruptions.corrupted(digits.images[..., 0], params.seed)))
     compute.set_up(params)
-    for name in [name for name in names or params.models if name not in ("resnet50", "corruptions")]:
-        short = {"epochs": 1, "batch_size": 32, "early_stopping": None}
-        if name not in params.models:  # an emulator takes half as long without a second graph for validation
-            short["validation_split"] = 0.0
-        model = models[name].model_copy(update=short)
-        plain, _ = loop.train(name, model, digits, params.seed)
-        report(f"{name} weights", *plain.get_weights())
-        report(f"{name} probabilities", compile_evaluate(plain)(digits.images, digits.labels)[1])
+    gc.freeze()  # before each training, Keras has Python look at every object: not at those of the libraries
+    if "initializers" in names:
+        report("initializers", *initial_weights())
+    for name in [name for name in names if name not in ("resnet50", "initializers", "corruptions")]:
+        outputs, variables = recorded(Path(tapes, name), name, params, digits)
+        report(f"{name} variables", *variables)
+        report(f"{name} outputs", *outputs)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import re
 import shutil
-from pathlib import Path
 
 from ruamel.yaml import YAML
 
@@ -77,10 +76,11 @@ for name, text in written.items():
 
 
 class Toy(Project):
-    """Such a project, run and committed, with replicates."""
+    """Such a project."""
 
-    def __init__(self, folder: Path, home: Path):
-        super().__init__(folder, home)
+    def prepare(self) -> None:
+        """Make it such a project, run and committed, with replicates."""
+        folder = self.folder
         shutil.rmtree(folder / "metrics")
         shutil.rmtree(folder / "replicates")
         (folder / "replicates").mkdir()

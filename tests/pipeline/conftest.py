@@ -1,9 +1,12 @@
 """Results of a slice of everything, in a process of its own: for the tests of what decides the bits."""
 
+import json
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,21 +16,23 @@ from PIL import Image
 from benchmarks.training import networks
 from stages.common.params import load_params
 from stages.images import decode
-from tests.conftest import ROOT
+from tests.conftest import ROOT, made_once
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
 from tests.slice import others
 
 # Three batches; a version with a validation part has a smaller last one. An emulator is some 30 times slower.
 COUNT = 96
 
-# Every network of the benchmarks' list, each optimizer, the versions, ResNet50, and the corrupted test images.
-NAMES = [*sorted(networks()), *sorted(others()), *load_params(ROOT / "params.yaml").models, "resnet50", "corruptions"]
+# The versions, every network of the benchmarks' list and each optimizer, with what is computed otherwise. The versions come
+# first: TensorFlow numbers what it makes, so that their graphs have the same names in every process.
+VERSIONS = [*load_params(ROOT / "params.yaml").models]
+NAMES = [*VERSIONS, *sorted(networks()), *sorted(others()), "initializers", "resnet50", "corruptions"]
 
 
 needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def inputs(digits, samples, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("slice") / "inputs.npz"
     picture = decode.resize_with_pad(decode.read_picture(samples / "chelsea.png"))
@@ -35,12 +40,16 @@ def inputs(digits, samples, tmp_path_factory) -> str:
     return str(path)
 
 
-@pytest.fixture(scope="module")
-def results(inputs, resnet50_folder):
-    """Run tests/slice.py in a fresh process, behind `prefix`: {name of the result: digest}."""
+@pytest.fixture(scope="session")
+def results(inputs, resnet50_folder, tmp_path_factory):
+    """Run tests/slice.py in a fresh process, behind `prefix`: {name of the result: digest}.
 
-    def run(*versions, prefix=(), params=ROOT / "params.yaml", **environment) -> dict[str, str]:
-        command = [*prefix, sys.executable, "-m", "tests.slice", inputs, resnet50_folder, params, *versions]
+    `tapes`: where it finds the graphs of networks, or leaves them; they are made anew unless it is given.
+    """
+
+    def run(*names, prefix=(), params=ROOT / "params.yaml", tapes=None, **environment) -> dict[str, str]:
+        tapes = tapes or tmp_path_factory.mktemp("tapes")
+        command = [*prefix, sys.executable, "-m", "tests.slice", inputs, resnet50_folder, params, tapes, *names]
         done = subprocess.run(
             command, cwd=ROOT, env=os.environ | environment, text=True, stdout=subprocess.PIPE, check=True
         )
@@ -49,10 +58,36 @@ def results(inputs, resnet50_folder):
     return run
 
 
-@pytest.fixture(scope="module")
-def native(results) -> dict[str, str]:
+@pytest.fixture(scope="session")
+def native_tapes(results, tmp_path_factory) -> Path:
+    """The tapes of all networks, and all results in results.json, computed as usual."""
+
+    def make(folder: Path) -> None:
+        (folder / "results.json").write_text(json.dumps(results(*NAMES, tapes=folder)))
+
+    return made_once(tmp_path_factory, "native", make)
+
+
+@pytest.fixture(scope="session")
+def native(native_tapes) -> dict[str, str]:
     """All results, computed as usual."""
-    return results(*NAMES)
+    return json.loads((native_tapes / "results.json").read_text())
+
+
+@pytest.fixture(scope="module")
+def tapes(native_tapes, tmp_path_factory) -> Path:
+    """A folder with the tapes of all networks but the versions, whose graphs are made anew."""
+    folder = tmp_path_factory.mktemp("tapes")
+    for path in native_tapes.iterdir():
+        if path.name not in VERSIONS:
+            (folder / path.name).symlink_to(path)
+    return folder
+
+
+def same_graphs(one: Path, other: Path) -> list[str]:
+    """The versions that have the same graphs on the tapes in two folders."""
+    made = [[pickle.loads((folder / name).read_bytes()).functions for name in VERSIONS] for folder in (one, other)]
+    return [name for name, here, there in zip(VERSIONS, *made, strict=True) if here == there]
 
 
 @pytest.fixture(scope="module")

@@ -60,8 +60,12 @@ def fit_with_keras(
     digits: mnist.Digits,
     *callbacks: keras.callbacks.Callback,
     rate: keras.optimizers.schedules.LearningRateSchedule | None = None,
+    eagerly: bool = False,
 ) -> tuple[keras.Model, list[dict]]:
-    """The same training by `compile` and `fit` alone, with these callbacks and this schedule of the learning rate."""
+    """The same training by `compile` and `fit` alone, with these callbacks and this schedule of the learning rate.
+
+    `eagerly`: Keras makes no graph, which takes longer than a few steps.
+    """
     keras.utils.set_random_seed(42)
     plain = network.build("v", model, SHAPE, mnist.CLASSES)
     arguments = {"learning_rate": rate or model.optimizer.learning_rate, **model.optimizer.model_extra}
@@ -70,7 +74,7 @@ def fit_with_keras(
     if model.label_smoothing:  # which Keras has for labels of this form alone
         loss = keras.losses.CategoricalCrossentropy(label_smoothing=model.label_smoothing)
         digits = mnist.Digits(digits.images, keras.utils.to_categorical(digits.labels, mnist.CLASSES))
-    plain.compile(optimizer, loss=loss, metrics=["accuracy"])
+    plain.compile(optimizer, loss=loss, metrics=["accuracy"], run_eagerly=eagerly)
     # `fit` builds it in a scope where ScheduleFreeAdamW's copies of the weights are lost.
     optimizer.build(plain.trainable_variables)
     at = int(len(digits.labels) * (1 - model.validation_split))

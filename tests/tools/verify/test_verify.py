@@ -123,8 +123,9 @@ def project(downloaded, tmp_path_factory) -> Project:
     made = Project(tmp_path_factory.mktemp("project"), tmp_path_factory.mktemp("home"))
     for folder in ("stages", "tools", "requirements"):
         shutil.copytree(ROOT / folder, made.folder / folder, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("assets.yaml", ".gitattributes", ".gitignore", ".dvcignore"):
-        shutil.copy(ROOT / name, made.folder)
+    (made.folder / ".dvc/tmp").mkdir(parents=True)
+    for name in ("assets.yaml", ".gitattributes", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+        shutil.copy(ROOT / name, made.folder / name)
     (made.folder / "params.yaml").write_text(PARAMS)
     yaml = YAML(typ="safe", pure=True)
     pipeline = yaml.load((ROOT / "dvc.yaml").read_bytes())
@@ -133,8 +134,6 @@ def project(downloaded, tmp_path_factory) -> Project:
     with (made.folder / "dvc.yaml").open("w") as file:
         yaml.dump({"stages": pipeline["stages"]}, file)
     made.git("init", "-q", "-b", "main")
-    subprocess.run(["dvc", "init", "-q"], cwd=made.folder, env=made.environment, check=True)
-    (made.folder / ".dvc/tmp").mkdir(exist_ok=True)
     (made.folder / verify.DOWNLOADS).symlink_to(ROOT / verify.DOWNLOADS)
     subprocess.run(["dvc", "repro", "-q"], cwd=made.folder, env=made.environment, check=True)
     made.commit()
