@@ -80,8 +80,8 @@ test: setup             ## the tests that take minutes in all
 test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-roots: setup            ## the steps of the Dockerfile in a fresh Debian, as an ordinary user; needs root and debootstrap; minutes
-	ROOTS=1 .venv/bin/python -m pytest tests/pipeline/test_roots.py
+roots: setup            ## the steps of the Dockerfile in a fresh Debian (kept in ROOTS=...), and Arm64; needs root and debootstrap
+	ROOTS=$(or $(ROOTS),1) .venv/bin/python -m pytest tests/pipeline/test_roots.py
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .

@@ -17,16 +17,17 @@ RELEASE = "bookworm"
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LOCAL = re.compile(r"(^|\s)(/|~|file:)")
-ARM64 = "aarch64", "arm64"  # as qemu and as Debian call it
 HEAD = r"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"  # of a program for Arm64
 MASK = r"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
 
 
 class Root:
-    """A Debian in `folder`."""
+    """A Debian in `folder`, which is made unless it is there."""
 
     def __init__(self, folder: Path, architecture: str = "amd64"):
         self.folder = folder
+        if (folder / "complete").exists():
+            return
         foreign = ["--foreign"] if architecture != "amd64" else []
         command = ["debootstrap", "--variant=minbase", f"--arch={architecture}", *foreign, RELEASE, folder, mirror()]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
@@ -35,6 +36,7 @@ class Root:
         shutil.copy("/etc/resolv.conf", folder / "etc")
         (folder / "dev/shm").mkdir(exist_ok=True)
         (folder / "dev/shm").chmod(0o1777)
+        (folder / "complete").touch()
 
     def run(self, command: str, user: str = "root", cwd: str = "/", **environment: str) -> str:
         """Run a command line and return what it printed; nothing of this machine's environment is in its own."""
