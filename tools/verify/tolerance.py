@@ -22,7 +22,7 @@ TOLERANCES = {
     "epoch figure": 0.02,  # loss or accuracy after an epoch that both ran; 0.0092 seen
     "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
     "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 images; 0.025 seen
-    "corrupted": 0.05,  # accuracy on corrupted test images; XXX seen
+    "corrupted": 0.05,  # accuracy on corrupted test images; none seen with 1 and 4 threads; over seeds it moves 5 times as far
     "predicted class": 0.035,  # share of the test images that get another class; 0.018 seen
     "kernels": math.inf,  # trained weights in a model summary: like a model's, they cannot be compared; the metrics show if they matter
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
@@ -36,7 +36,7 @@ OF_ANOTHER_SEED = {
     "brier": 0.08,
     "epoch figure": 0.2,  # 0.0941 seen
     "class score": 0.4,  # 0.184 seen
-    "corrupted": 0.3,  # XXX seen
+    "corrupted": 0.45,  # 0.2259 seen
     "predicted class": 0.07,  # 0.0338 seen
 }
 if environment.KERAS_BACKEND == "jax":
