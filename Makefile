@@ -4,10 +4,8 @@ EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
-USER ?= $(or $(shell id -un 2>/dev/null),$(shell id -u))
-export USER  # DVC asks for it; a container's user may have no name
 
-.PHONY: repro merge test test-all setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
+.PHONY: repro merge test test-all roots setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
@@ -81,6 +79,9 @@ test: setup             ## the tests that take minutes in all
 
 test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+
+roots: setup            ## the steps of the Dockerfile in a fresh Debian, as an ordinary user; needs root and debootstrap; minutes
+	ROOTS=1 .venv/bin/python -m pytest tests/pipeline/test_roots.py
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .

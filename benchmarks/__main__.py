@@ -6,6 +6,7 @@ Writes benchmarks/results.json, from which `make readme` makes the tables of REA
 import json
 import os
 import platform
+import statistics
 import sys
 import time
 from importlib.metadata import version as installed
@@ -13,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks import floors, gate, inference, jobs, networks, pipeline, scaling, training
-from benchmarks.side_by_side import ROOT, ROUNDS, in_turn
+from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
 PACKAGES = ("tensorflow", "keras", "numpy", "openvino", "onnxruntime", "torch", "dvc")
@@ -71,6 +72,30 @@ def measure_inference() -> dict:
     return {"pictures_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
 
 
+def measure_photos(count: int = inference.PHOTOS) -> dict:
+    """Photos of 12 megapixels as phones and messengers save them, by their bytes, and the computing alone beside them."""
+    computing = in_turn("benchmarks.inference", ["this_project", "native"])
+    per_s = {name: inference.PICTURES / seconds for name, seconds in computing.items()}
+    return {"computing_per_s": per_s} | {
+        name: measure_photos_of(quality, count) for name, quality in inference.PHOTO_QUALITIES.items()
+    }
+
+
+def measure_photos_of(quality: int, count: int) -> dict:
+    names = [f"photos_{name}" for name in ("this_project", "native", "decoded", "keras", "openvino")]
+    with inference.folder_of_jpegs(count, inference.PHOTO_SIZE, quality, different=50) as folder:
+        answers = answers_in_turn("benchmarks.inference", names, str(folder))
+        size = statistics.mean(path.stat().st_size for path in folder.iterdir())
+    return {
+        "images": count,
+        "bytes": size,
+        "per_s": {
+            name: count / statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()
+        },
+        "memory_mib": {name: each[-1]["memory_mib"] for name, each in answers.items()},
+    }
+
+
 def pace(engine: str) -> dict[str, float]:
     """From a folder and one twice as large: images a second, and the seconds that pass besides, before and after."""
     once, twice = (inference.whole(count, engine) for count in (inference.FOLDER, 2 * inference.FOLDER))
@@ -94,6 +119,7 @@ PARTS = {
     "training": measure_training,
     "training_growth": measure_training_growth,
     "inference": measure_inference,
+    "photos": measure_photos,
     "memory": lambda: {count: inference.memory(count) for count in (100, 1_600)},
     "pipeline": pipeline.measure,
 }

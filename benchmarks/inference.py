@@ -16,12 +16,17 @@ WEIGHTS = ROOT / "models/resnet50"
 PICTURES = 128  # of a round where nothing is decoded
 BATCH = 32
 FOLDER = 512  # JPEG files
+PHOTOS = 200  # JPEG files of 12 megapixels
+PHOTO_SIZE = (4000, 3000)
+PHOTO_QUALITIES = {"500 KB": 60, "3 MB": 99}  # of the JPEG encoder, for files of about so many bytes
 MANY = 100_000  # files that are no images
 
 
 @contextmanager
-def folder_of_jpegs(count: int) -> Iterator[Path]:
-    """A folder of `count` JPEG files of 500 x 375 pixels, cut from the sample images; links to 512 different ones."""
+def folder_of_jpegs(
+    count: int, size: tuple[int, int] = (500, 375), quality: int = 90, different: int = 512
+) -> Iterator[Path]:
+    """A folder of `count` JPEG files of `size`, cut from the sample images; links to so many different ones."""
     import numpy as np
     from PIL import Image
 
@@ -33,14 +38,14 @@ def folder_of_jpegs(count: int) -> Iterator[Path]:
         made = []
         for number, sample in zip(range(count), itertools.cycle(samples), strict=False):
             path = Path(name, f"{number:06}.jpg")
-            if number < 512:
+            if number < different:
                 width, height = (int(side * random.uniform(0.6, 1.0)) for side in sample.size)
                 left, top = random.integers(sample.width - width + 1), random.integers(sample.height - height + 1)
                 cut = sample.crop((left, top, left + width, top + height))
-                cut.resize((500, 375)).save(path, quality=90)
+                cut.resize(size).save(path, quality=quality)
                 made.append(path)
             else:
-                os.link(made[number % 512], path)
+                os.link(made[number % different], path)
         yield Path(name)
 
 
@@ -78,20 +83,27 @@ def in_batches(run: Callable, inputs, tick: Callable) -> None:
 
 
 def network():
-    """Keras' network as its documentation loads it, and its inputs."""
+    """Keras' network as its documentation loads it."""
     import keras
 
     from stages import resnet50
 
     model = keras.applications.ResNet50(weights=None)
     model.load_weights(WEIGHTS / resnet50.WEIGHTS)
-    return model, keras.applications.resnet.preprocess_input(decoded())
+    return model
+
+
+def preprocessed():
+    """Keras' inputs."""
+    import keras
+
+    return keras.applications.resnet.preprocess_input(decoded())
 
 
 def keras_predict(tick: Callable) -> None:
     """`model.predict` on arrays already decoded."""
     unpin()
-    model, inputs = network()
+    model, inputs = network(), preprocessed()
     while True:
         model.predict(inputs, batch_size=BATCH, verbose=0)
         tick()
@@ -102,7 +114,7 @@ def onnx_runtime(tick: Callable) -> None:
     unpin()
     import onnxruntime
 
-    model, inputs = network()
+    model, inputs = network(), preprocessed()
     model(inputs[:1])
     with tempfile.TemporaryDirectory() as folder:
         model.export(f"{folder}/resnet50.onnx", format="onnx", verbose=False)
@@ -114,13 +126,16 @@ def onnx_runtime(tick: Callable) -> None:
 def openvino(tick: Callable) -> None:
     """The network as OpenVINO converts it from Keras; in float32, as the others."""
     unpin()
+    compiled = compile_by_hand([BATCH, 224, 224, 3])
+    in_batches(lambda batch: compiled([batch]), preprocessed(), tick)
+
+
+def compile_by_hand(shape: list[int]):
+    """The network as OpenVINO converts it from Keras, compiled as its documentation says."""
     import openvino as ov
 
-    model, inputs = network()
-    compiled = ov.Core().compile_model(
-        ov.convert_model(model, input=[BATCH, 224, 224, 3]), "CPU", {"INFERENCE_PRECISION_HINT": "f32"}
-    )
-    in_batches(lambda batch: compiled([batch]), inputs, tick)
+    converted = ov.convert_model(network(), input=shape)
+    return ov.Core().compile_model(converted, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
 
 
 def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
@@ -139,6 +154,82 @@ def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") ->
 def folder_end_to_end_native(count: int, tick: Callable) -> None:
     """The same with `instructions: native`."""
     folder_end_to_end(count, tick, "native")
+
+
+def photos(classify: Callable[[list[Path]], object], folder: str, tick: Callable) -> None:
+    """Rounds of all photos of a folder, after one of a batch that warms up."""
+    paths = sorted(Path(folder).iterdir())
+    classify(paths[:BATCH])
+    while True:
+        tick()
+        classify(paths)
+
+
+def photos_this_project(folder: str, tick: Callable, instructions: str = "avx2") -> None:
+    """This project from photos on the disk to the classes of each; as for the others, the network is loaded before."""
+    from stages.common.params import ComputeSettings, Inference
+    from stages.infer.classifier import Classifier
+
+    inference = Inference(images="any", top_k=3, batch_size=BATCH)
+    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
+    classifier = Classifier(WEIGHTS, inference, BATCH, settings)
+    photos(lambda paths: list(classifier.answers(paths)), folder, tick)
+
+
+def photos_native(folder: str, tick: Callable) -> None:
+    """The same with `instructions: native`."""
+    photos_this_project(folder, tick, "native")
+
+
+def photos_decoded(folder: str, tick: Callable) -> None:
+    """This project's decoding alone, on both cores."""
+    from stages.images import decode
+
+    photos(lambda paths: list(decode.load_batches(paths, BATCH, 2)), folder, tick)
+
+
+def photos_keras(folder: str, tick: Callable) -> None:
+    """Keras' own functions as its documentation uses them, with no antialiasing: `load_img` and `predict`."""
+    unpin()
+    import keras
+    import numpy as np
+
+    model = network()
+
+    def load(path: Path):
+        return keras.utils.img_to_array(keras.utils.load_img(path, target_size=(224, 224)))
+
+    def classify(paths: list[Path]) -> None:
+        for start in range(0, len(paths), BATCH):
+            batch = np.stack([load(path) for path in paths[start : start + BATCH]])
+            model.predict(keras.applications.resnet.preprocess_input(batch), verbose=0)
+
+    photos(classify, folder, tick)
+
+
+def photos_openvino(folder: str, tick: Callable) -> None:
+    """The same decoding by hand: Pillow in two threads, then OpenVINO, batch after batch."""
+    unpin()
+    from concurrent.futures import ThreadPoolExecutor
+
+    import keras
+    import numpy as np
+    from PIL import Image, ImageOps
+
+    compiled = compile_by_hand([-1, 224, 224, 3])
+
+    def load(path: Path):
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image.convert("RGB"))
+            return np.asarray(ImageOps.pad(upright, (224, 224), Image.Resampling.BILINEAR), np.float32)
+
+    def classify(paths: list[Path]) -> None:
+        for start in range(0, len(paths), BATCH):
+            batch = np.stack(list(pool.map(load, paths[start : start + BATCH])))
+            compiled([keras.applications.resnet.preprocess_input(batch)])
+
+    with ThreadPoolExecutor(2) as pool:
+        photos(classify, folder, tick)
 
 
 def whole(count: int, engine: str) -> float:

@@ -21,7 +21,7 @@ def compare(name: str, images: int, epochs: int) -> dict[str, dict[str, float]]:
 
     Returns:
         For each competitor `first_s`, seconds of the first epoch, with what is done once; `epoch_s`, the median of the
-        others; `memory_mib`, the process' peak; `accuracy` on the validation part after the last epoch.
+        others; `memory_mib`, the process' peak in the last epoch; `accuracy` on the validation part after the last epoch.
     """
     with ExitStack() as stack:
         each = {who: stack.enter_context(Competitor("benchmarks.training", who, name, images)) for who in COMPETITORS}

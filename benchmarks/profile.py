@@ -16,7 +16,7 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 from benchmarks.training import IMAGES, read
 from stages import compute, network
 
-STEPS = 150
+STEPS = 150  # at most
 
 
 def operations(folder: Path) -> Counter:
@@ -39,12 +39,13 @@ def profile(version: str) -> Counter:
     run_steps = compute.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
     order = tf.range(len(digits.labels))
-    run_steps(*data, order, 0, STEPS)
+    steps = min(STEPS, len(digits.labels) // model.batch_size)
+    run_steps(*data, order, 0, steps)
     with tempfile.TemporaryDirectory() as folder:
         with tf.profiler.experimental.Profile(folder):
-            run_steps(*data, order, 0, STEPS)
+            run_steps(*data, order, 0, steps)
         spent = operations(Path(folder))
-    return Counter({name: milliseconds / STEPS for name, milliseconds in spent.items()})
+    return Counter({name: milliseconds / steps for name, milliseconds in spent.items()})
 
 
 if __name__ == "__main__":

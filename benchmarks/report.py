@@ -15,6 +15,11 @@ NAMES = {
     "keras_predict": "`model.predict`",
     "onnx_runtime": "ONNX Runtime",
     "openvino": "OpenVINO",
+    "photos_this_project": "this project",
+    "photos_native": "this project, `instructions: native`",
+    "photos_keras": "`load_img` and `model.predict`, which do not antialias",
+    "photos_openvino": "Pillow in two threads, then OpenVINO, by hand",
+    "photos_decoded": "this project, decoding alone",
 }
 
 
@@ -39,24 +44,29 @@ def training(results: dict) -> list[str]:
 
 def networks(results: dict) -> list[str]:
     """Networks of benchmarks/networks.yaml beside `fit`: times and memory as shares of its own, and both accuracies."""
-    rows, ratios = [], []
+    rows = []
     for name, block in results["networks"].items():
         ours, theirs = block["this_project"], block["keras_fit"]
-        ratios.append(theirs["epoch_s"] / ours["epoch_s"])
         rows.append(
             [
                 f"`{name}`",
                 f"{ours['epoch_s']:.2f} s",
                 f"{theirs['epoch_s']:.2f} s",
-                f"{ratios[-1]:.2f}x",
+                f"{theirs['epoch_s'] / ours['epoch_s']:.2f}x",
                 f"{ours['first_s']:.1f} / {theirs['first_s']:.1f} s",
                 f"{ours['memory_mib'] / theirs['memory_mib']:.2f}x",
                 f"{ours['accuracy']:.4f} / {theirs['accuracy']:.4f}",
             ]
         )
     head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "memory of `fit`'s", "accuracy"]
-    span = f"worst {min(ratios):.2f}x, median {statistics.median(ratios):.2f}x, best {max(ratios):.2f}x"
-    return [*table(head, *rows), "", f"Times as fast as `fit`: {span}."]
+    return [*table(head, *rows), "", f"Times as fast as `fit`: {span(results)}."]
+
+
+def span(results: dict) -> str:
+    """The worst, the median and the best ratio to `fit` among these networks."""
+    blocks = results["networks"].values()
+    ratios = [block["keras_fit"]["epoch_s"] / block["this_project"]["epoch_s"] for block in blocks]
+    return f"worst {min(ratios):.2f}x, median {statistics.median(ratios):.2f}x, best {max(ratios):.2f}x"
 
 
 def inference(results: dict) -> list[str]:
@@ -67,6 +77,33 @@ def inference(results: dict) -> list[str]:
         [NAMES[name], f"{rate:.1f}", f"{ours / rate:.2f}x", f"{end_to_end / rate:.2f}x"] for name, rate in rates.items()
     )
     return table(["ResNet50, float32", "images/s", "our computation alone", "ours, from disk to result"], *rows)
+
+
+def photos(results: dict) -> list[str]:
+    """Photos of 12 megapixels: images a second and peak memory by the size of their files, and what bounds the rate."""
+    block = results["photos"]
+    sizes = [name for name in block if name != "computing_per_s"]
+    rows = [
+        [NAMES[name]]
+        + [f"{block[size]['per_s'][name]:.1f}, {block[size]['memory_mib'][name]:,.0f} MiB" for size in sizes]
+        for name in block[sizes[0]]["per_s"]
+    ]
+    head = [f"{block[size]['images']} of {block[size]['bytes'] / 1e6:.1f} MB: images/s, peak memory" for size in sizes]
+    return [*table(["photos of 12 megapixels", *head], *rows), "", *(bound(block, size) for size in sizes)]
+
+
+def bound(block: dict, size: str) -> str:
+    """What the same cores could do if they decoded and computed in turn and did nothing else, and what is reached of it."""
+    sentences = []
+    for name, computes in (("photos_this_project", "this_project"), ("photos_native", "native")):
+        rates = block["computing_per_s"][computes], block[size]["per_s"]["photos_decoded"]
+        reached, possible = block[size]["per_s"][name], 1 / sum(1 / rate for rate in rates)
+        sentences.append(
+            f"{NAMES[name]}: computing alone {rates[0]:.1f}, decoding alone {rates[1]:.1f}, so both on the same cores "
+            f"at most {possible:.1f} images/s; reached {reached:.1f} ({reached / possible:.2f}x of it, "
+            f"{reached / rates[0]:.2f}x of the computing rate)"
+        )
+    return f"- Files of {block[size]['bytes'] / 1e6:.1f} MB, {'; '.join(sentences)}."
 
 
 def pipeline(results: dict) -> list[str]:
@@ -163,6 +200,7 @@ def highlights(results: dict) -> str:
     )
     lines = [
         f"- An epoch, against Keras `fit`: {', '.join(epochs)} as fast.",
+        f"- {len(results['networks'])} networks that people train on MNIST, against `fit`: {span(results)}.",
         f"- ResNet50, against `model.predict`: {rates['this_project'] / rates['keras_predict']:.1f}x as fast; against OpenVINO "
         f"called directly, which may use AVX-512: {rates['this_project'] / rates['openvino']:.1f}x.",
         f"- Measured side by side on {machine['cores']} cores of an {machine['processor']}.",
@@ -180,9 +218,11 @@ def performance(results: dict) -> str:
         f"{machine['memory_gib']} GiB: medians of {machine['rounds']} rounds in turn, the pipeline once ({versions}).",
         "",
         *training(results),
-        *(["", *networks(results)] if "networks" in results else []),
+        "",
+        *networks(results),
         "",
         *inference(results),
+        *(["", *photos(results)] if "photos" in results else []),
         *(["", *ray(results)] if "ray" in results else []),
         "",
         *pipeline(results),

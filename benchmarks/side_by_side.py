@@ -3,7 +3,6 @@
 import importlib
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -29,7 +28,7 @@ class Competitor:
         self.process.stdin.flush()
 
     def answer(self) -> dict:
-        """Wait for the end of the round and return its `seconds`, the process' peak `memory_mib` until then, and `row`."""
+        """Wait for the end of the round and return its `seconds`, the process' peak `memory_mib` in it, and `row`."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(self.process.stderr.read()[-2000:])
@@ -49,19 +48,25 @@ class Competitor:
 
 def in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, float]:
     """Median seconds of a round of each function; a round before them, which compiles, is not counted."""
+    answers = answers_in_turn(module, functions, *arguments, rounds=rounds)
+    return {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
+
+
+def answers_in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, list[dict]]:
+    """The answers of each function, one a round, without that of the first."""
     with ExitStack() as stack:
         competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
         for each in competitors.values():
             each.start()
         for each in competitors.values():
             each.seconds()
-        seconds = {name: [] for name in functions}
+        answers = {name: [] for name in functions}
         for _ in range(rounds):
             for name, each in competitors.items():
                 time.sleep(1)  # until the threads of the one before no longer spin
                 each.start()
-                seconds[name].append(each.seconds())
-    return {name: statistics.median(values) for name, values in seconds.items()}
+                answers[name].append(each.answer())
+    return answers
 
 
 def unpin() -> None:
@@ -70,6 +75,12 @@ def unpin() -> None:
 
     for name in environment.PINNED:
         os.environ.pop(name, None)
+
+
+def peak_mib() -> float:
+    """The most memory that this process has held since its peak was reset."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("VmHWM:")[1].split()[0]) / 1024
 
 
 def child(module: str, function: str, arguments: list) -> None:
@@ -84,10 +95,11 @@ def child(module: str, function: str, arguments: list) -> None:
     def tick(row: dict | None = None) -> None:
         nonlocal started
         if started is not None:
-            seconds, memory = time.perf_counter() - started, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-            print(json.dumps({"seconds": seconds, "memory_mib": memory, "row": row}), file=answers, flush=True)
+            seconds = time.perf_counter() - started
+            print(json.dumps({"seconds": seconds, "memory_mib": peak_mib(), "row": row}), file=answers, flush=True)
         if not sys.stdin.readline():
             sys.exit()
+        Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on: not what reading the data took
         started = time.perf_counter()
 
     tick()

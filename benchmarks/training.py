@@ -46,7 +46,8 @@ def this_project(version: str, images: int, tick: Callable, instructions: str = 
     params, model, digits = read(version, images)
     compute.set_up(params.model_copy(update={"instructions": instructions}))
     built = network.build(version, model, digits.images.shape[1:], 10)
-    loop.fit(built, network.optimizer(version, model), digits, model, params.seed, on_epoch_end=tick)
+    optimizer = network.optimizer(version, model)
+    loop.fit(built, optimizer, digits, model, params.seed, on_epoch_end=lambda history: tick(history[-1]))
 
 
 def native(version: str, images: int, tick: Callable) -> None:

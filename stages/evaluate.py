@@ -1,11 +1,13 @@
 """Evaluate one trained model version on all 10,000 official test images."""
 
+import base64
+import json
 import math
 from pathlib import Path
 
-from stages import compute, mnist, network, outputs, scoring
+from stages import compute, corruptions, mnist, network, outputs, scoring
 from stages.common import cli, paths
-from stages.common.files import rounded, write_json
+from stages.common.files import rounded, sha256, write_json
 from stages.common.params import load_params
 from stages.compute import keras
 from stages.compute.evaluation import compile_evaluate
@@ -34,25 +36,69 @@ def describe(model: keras.Sequential) -> dict[str, list]:
     return {"layers": layers, "kernels": [[[rounded(weight) for weight in row] for row in each] for each in kernels]}
 
 
-def evaluate(
-    model: keras.Model, digits: mnist.Digits, metrics: Path, classes: Path, predictions: Path, card: Path
-) -> None:
-    """Classify `digits` and write what came out.
+def plain(path: Path, model: keras.Sequential) -> dict:
+    """A trained model as data that can be computed with Keras left out.
 
     Args:
+        path: its file.
+
+    Returns:
+        sha256: of the file.
+        layers: each layer's class, its arguments as Keras writes them, and its weights by name: the shape, and the values
+            as float32, little endian, in base64. Of a model with more than MOST_PARAMETERS there are none.
+    """
+    small = model.count_params() <= outputs.MOST_PARAMETERS
+    configs = json.loads(model.to_json())["config"]["layers"][1:] if small else []  # the first is the input
+    layers = [
+        {
+            "type": config["class_name"],
+            "arguments": config["config"],
+            "weights": {weight.name: plain_weight(weight) for weight in layer.weights},
+        }
+        for config, layer in zip(configs, model.layers if small else [], strict=True)
+    ]
+    return {"sha256": sha256(path), "layers": layers}
+
+
+def plain_weight(weight: keras.Variable) -> dict:
+    """One weight's shape and values, see `plain`."""
+    values = keras.ops.convert_to_numpy(weight).astype("<f4").tobytes()
+    return {"shape": list(weight.shape), "values": base64.b64encode(values).decode()}
+
+
+def evaluate(
+    model: keras.Model,
+    digits: mnist.Digits,
+    seed: int,
+    metrics: Path,
+    classes: Path,
+    predictions: Path,
+    card: Path,
+    robustness: Path,
+) -> None:
+    """Classify `digits`, as they are and corrupted, and write what came out.
+
+    Args:
+        seed: decides the noise of a corruption, and nothing else.
         metrics: JSON, `accuracy` (share of right predictions), `loss` (mean cross-entropy, natural logarithm), `ece`
             (expected calibration error) and `brier` (Brier score), see `scoring`.
         classes: CSV, precision, recall and F1 of each class.
         predictions: CSV, one row an image in the test set's order: actual, predicted, probability of the predicted.
         card: JSON, the metrics and what the model is made of, see `describe`.
+        robustness: CSV, accuracy for each corruption.
     """
-    means, probabilities = compile_evaluate(model)(digits.images, digits.labels)
+    run = compile_evaluate(model)
+    means, probabilities = run(digits.images, digits.labels)
     figures = scoring.metrics(means, probabilities, digits.labels)
     summary = {name: rounded(figures[name]) for name in outputs.METRICS}
     write_json(metrics, summary)
     write_json(card, summary | describe(model))
     outputs.write_classes(classes, scoring.scores(digits.labels, probabilities.argmax(axis=1)))
     outputs.write_predictions(predictions, digits.labels, probabilities)
+    accuracies = {"none": means["accuracy"]}
+    for name, images in corruptions.corrupted(digits.images[..., 0], seed):
+        accuracies[name] = run(images[..., None], digits.labels)[0]["accuracy"]
+    outputs.write_robustness(robustness, accuracies)
     cli.log("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
 
 
@@ -66,8 +112,9 @@ def main() -> None:
     compute.set_up(params)
     model = network.load(paths.model(args.version))
     digits = mnist.load(paths.PREPARED, "test")
-    written = (kind(args.version) for kind in (paths.metrics, paths.classes, paths.predictions, paths.card))
-    evaluate(model, digits, *written)
+    kinds = (paths.metrics, paths.classes, paths.predictions, paths.card, paths.robustness)
+    evaluate(model, digits, params.seed, *(kind(args.version) for kind in kinds))
+    write_json(paths.weights(args.version), plain(paths.model(args.version), model))
 
 
 if __name__ == "__main__":

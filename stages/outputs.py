@@ -21,6 +21,15 @@ HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 FINGERPRINTS = ["epoch", "variable", "sha256"]
 PREDICTIONS = ["actual", "predicted", "probability"]
 CLASSES = ["digit", "precision", "recall", "f1", "support"]
+ROBUSTNESS = ["corruption", "accuracy"]
+# How the test images are corrupted, and what charts call it; see corruptions.py.
+CORRUPTIONS = {
+    "none": "unchanged",
+    "shifted": "shifted 2 pixels",
+    "rotated": "rotated 15°",
+    "noisy": "with noise",
+    "enlarged": "enlarged",
+}
 # Each metric of a version, and which way it is better.
 METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
 # The same of ResNet50's; `same`: any change counts.
@@ -31,6 +40,7 @@ OF_RESNET50 = {
     "top1_accuracy": "higher",
     "top3_accuracy": "higher",
 }
+MOST_PARAMETERS = 100_000  # of a version that the report's page computes, so that the page stays small
 
 
 @dataclass(frozen=True)
@@ -42,11 +52,14 @@ class Predictions:
     probability: np.ndarray
 
 
-def write_history(path: Path | str, history: Iterable[Mapping[str, float]]) -> None:
-    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty."""
+def write_history(path: Path | str, history: Iterable[Mapping[str, float]], ended: bool = True) -> None:
+    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty.
+
+    Until the training has `ended`, its last line has no end, so that no reader takes it for a whole one.
+    """
     rows = ([row[name] if name == "epoch" else rounded(row[name]) if name in row else "" for name in HISTORY]
             for row in history)  # fmt: skip
-    write_csv(path, HISTORY, rows)
+    write_csv(path, HISTORY, rows, ended)
 
 
 def read_history(path: Path | str) -> np.ndarray:
@@ -134,6 +147,26 @@ def read_classes(path: Path | str) -> list[list[float]]:
     return _read_rows(path, CLASSES, lambda row, _: [_number(text) for text in row])
 
 
+def write_robustness(path: Path | str, accuracies: Mapping[str, float]) -> None:
+    """Write the accuracy for each of CORRUPTIONS."""
+    write_csv(path, ROBUSTNESS, ((name, rounded(accuracies[name])) for name in CORRUPTIONS))
+
+
+def read_robustness(path: Path | str) -> dict[str, float]:
+    """One version's accuracy for each of CORRUPTIONS. Raises UserError with the file and line of what is malformed."""
+    names = list(CORRUPTIONS)
+
+    def parse(row: list[str], number: int) -> tuple[str, float]:
+        if names[number - 1 : number] != row[:1]:
+            raise ValueError(f"the corruptions are {', '.join(names)}, in this order")
+        return row[0], _number(row[1])
+
+    accuracies = dict(_read_rows(path, ROBUSTNESS, parse))
+    if len(accuracies) < len(names):
+        raise UserError(f"{path}: no row for {names[len(accuracies)]}; delete it and run `dvc repro`")
+    return accuracies
+
+
 def read_top_k(path: Path | str) -> list[dict]:
     """ResNet50's entries, one an image. Raises UserError for a missing file and for one in another format."""
     try:
@@ -208,7 +241,8 @@ def read_object(path: Path) -> dict:
 def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], int], Sequence]) -> list[Sequence]:
     """The rows of a CSV file, each through `parse(fields, number from 1)`, whose ValueError gets file and line."""
     try:
-        lines = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        text = Path(path).read_text(encoding="utf-8")
+        lines = list(csv.reader(text.splitlines()))
     except FileNotFoundError:
         raise _missing(path) from None
     except (UnicodeDecodeError, csv.Error) as error:
@@ -224,6 +258,8 @@ def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], 
             rows.append(parse(fields, number))
         if not rows:
             raise ValueError("no rows below the header")
+        if not text.endswith("\n"):
+            raise ValueError("the line has no end, as in the learning curve of a training that has not ended")
     except ValueError as error:
         raise UserError(f"{path}, line {number + 1}: {error}; delete the file and run `dvc repro`") from None
     return rows

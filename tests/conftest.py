@@ -18,6 +18,7 @@ import stages  # noqa: F401  sets the environment before NumPy is imported
 from stages import mnist
 from stages.assets import load_assets
 from stages.common import paths
+from stages.common.files import write_json
 from stages.common.params import ComputeSettings, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
@@ -25,6 +26,9 @@ from stages.download.fetch import Fetcher, named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]
+on_linux = pytest.mark.skipif(
+    sys.platform != "linux", reason="needs what Linux has: /proc, /dev/full, limits of memory, names that are no UTF-8"
+)
 
 # A shell starts background jobs with Ctrl-C ignored, and what the tests start would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -58,7 +62,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @contextmanager
 def little_memory(more: int) -> Iterator[None]:
-    """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised."""
+    """This process may take `more` bytes of address space on top of what it has; beyond, a MemoryError is raised.
+
+    Other systems than Linux do not say what it has, and set no limit.
+    """
+    if sys.platform != "linux":
+        yield
+        return
     limits = resource.getrlimit(resource.RLIMIT_AS)
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + more, limits[1]))
@@ -142,18 +152,32 @@ def test_arrays(raw_mnist, tmp_path_factory) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory) -> Path:
+    """Folder with a model of each version, not trained, as `<version>.keras`, and as data for the report in `weights`."""
+    from stages import network
+    from stages.evaluate import plain
+
+    folder = tmp_path_factory.mktemp("untrained")
+    for name, model in load_params(ROOT / paths.PARAMS).models.items():
+        made, path = network.build(name, model, (mnist.SIDE, mnist.SIDE, 1), mnist.CLASSES), folder / f"{name}.keras"
+        network.save(made, path)
+        write_json(folder / "weights" / f"{name}.json", plain(path, made))
+    return folder
+
+
 @pytest.fixture
-def report_inputs(downloaded, test_arrays, tmp_path, monkeypatch) -> Path:
-    """The current folder, with the real inputs of the report stage, which may be edited."""
-    monkeypatch.chdir(make_report_inputs(downloaded, test_arrays, tmp_path))
+def report_inputs(downloaded, test_arrays, untrained, tmp_path, monkeypatch) -> Path:
+    """The current folder, with the real inputs of the report stage, but untrained weights; all may be edited."""
+    monkeypatch.chdir(make_report_inputs(downloaded, test_arrays, untrained, tmp_path))
     return tmp_path
 
 
 @pytest.fixture(scope="session")
-def report_page(downloaded, test_arrays, tmp_path_factory) -> str:
-    """The report of the recorded metrics, as HTML."""
+def report_page(downloaded, test_arrays, untrained, tmp_path_factory) -> str:
+    """The report of the recorded metrics and untrained weights, as HTML."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.chdir(make_report_inputs(downloaded, test_arrays, tmp_path_factory.mktemp("report")))
+        patch.chdir(make_report_inputs(downloaded, test_arrays, untrained, tmp_path_factory.mktemp("report")))
         return report_of_the_current_folder()
 
 
@@ -164,10 +188,11 @@ def report_of_the_current_folder() -> str:
     return page.render(page.gather(load_params(paths.PARAMS)))
 
 
-def make_report_inputs(downloaded: Path, test_arrays: Path, folder: Path) -> Path:
+def make_report_inputs(downloaded: Path, test_arrays: Path, untrained: Path, folder: Path) -> Path:
     shutil.copytree(ROOT / "metrics", folder / "metrics", ignore=shutil.ignore_patterns("plots", "report"))
     shutil.copytree(ROOT / "replicates/results", folder / "replicates/results")
     shutil.copytree(downloaded / "data/sample_images", folder / "data/sample_images")
+    shutil.copytree(untrained / "weights", folder / paths.WEIGHTS)
     shutil.copy(ROOT / "assets.yaml", folder)
     return lay(folder, prepared=test_arrays)
 

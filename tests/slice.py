@@ -2,7 +2,7 @@
 images, classify one, and print the SHA-256 of each result.
 
 `python -m tests.slice INPUTS.npz RESNET50 PARAMS [NAME ...]` works under another processor, too: tests/pipeline/ runs
-it under emulated ones. NAME: a version or network, `with-Adam` for an optimizer, `bfloat16`, `gelu`, or `resnet50`.
+it under emulated ones. NAME: a version or network, `with-Adam` for an optimizer, `bfloat16`, `gelu`, `resnet50`, or `corruptions`.
 """
 
 import hashlib
@@ -11,7 +11,7 @@ import sys
 import numpy as np
 
 from benchmarks.training import networks
-from stages import compute, mnist
+from stages import compute, corruptions, mnist
 from stages.common import keras_names
 from stages.common.params import Model, load_params
 from stages.compute.evaluation import compile_evaluate
@@ -52,8 +52,10 @@ def main(inputs: str, weights: str, parameters: str, *names: str) -> None:
         digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
     if not names or "resnet50" in names:
         report("resnet50", classifier.compile_classify(weights, "openvino", 1, params)([picture]))
+    if not names or "corruptions" in names:
+        report("corruptions", *(images for _, images in corruptions.corrupted(digits.images[..., 0], params.seed)))
     compute.set_up(params)
-    for name in [name for name in names or params.models if name != "resnet50"]:
+    for name in [name for name in names or params.models if name not in ("resnet50", "corruptions")]:
         short = {"epochs": 1, "batch_size": 32, "early_stopping": None}
         if name not in params.models:  # an emulator takes half as long without a second graph for validation
             short["validation_split"] = 0.0

@@ -1,5 +1,6 @@
 """The evaluate stage, on a network whose answers can be worked out by hand."""
 
+import base64
 import json
 import math
 
@@ -7,8 +8,11 @@ import keras
 import numpy as np
 import pytest
 
-from stages import mnist
-from stages.evaluate import describe, evaluate
+from stages import mnist, network, outputs
+from stages.common import paths
+from stages.common.files import sha256
+from stages.evaluate import describe, evaluate, plain
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -30,9 +34,9 @@ def pictures(shown: np.ndarray) -> np.ndarray:
 def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
     actual = np.arange(1234) % 10  # no multiple of the number of images computed at once
     shown = np.where(np.arange(1234) % 4 == 0, (actual + 1) % 10, actual)  # 309 wrong, all of an even digit
-    paths = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv", "d.json")]
-    evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), *paths)
-    metrics, classes, predictions, card = (path.read_text() for path in paths)
+    files = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv", "d.json", "r.csv")]
+    evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), 42, *files)
+    metrics, classes, predictions, card, robustness = (path.read_text() for path in files)
     loss = (925 * math.log(2) + 309 * math.log(18)) / 1234
     ece = 925 / 1234 - 0.5  # all images have the probability 1/2, which so lies in one bin
     right, wrong = 1 / 4 + 9 / 18**2, 1 / 4 + (17 / 18) ** 2 + 8 / 18**2
@@ -48,6 +52,15 @@ def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
     assert rows[2] == f"1,{round(124 / found, 6)},1.0,{round(248 / (found + 124), 6)},124"
     expected = ["actual,predicted,probability", *(f"{a},{s},0.5" for a, s in zip(actual, shown, strict=True))]
     assert predictions == "\n".join(expected) + "\n"
+    # In turn moved to the right, down, left and up. Without a bright pixel where it looks, the network's answer is 0.
+    seen = np.where(np.arange(1234) % 4 == 0, shown + 2, np.where(np.arange(1234) % 4 == 2, shown - 2, 0))
+    seen[(seen < 0) | (seen > 9)] = 0
+    assert robustness.splitlines()[:3] == [
+        "corruption,accuracy",
+        f"none,{round(925 / 1234, 6)}",
+        f"shifted,{round(float(np.mean(seen == actual)), 6)}",
+    ]
+    assert [row.split(",")[0] for row in robustness.splitlines()[1:]] == list(outputs.CORRUPTIONS)
 
 
 def test_a_card_has_shapes_parameter_counts_and_the_first_filters():
@@ -72,3 +85,25 @@ def test_without_a_convolution_over_one_channel_a_card_has_no_filters(model):
     layers = keras.layers
     wide = keras.Sequential([keras.Input((28, 28, 1)), layers.Reshape((14, 14, 4)), layers.Conv2D(2, 3)])
     assert set(describe(model)) == set(describe(wide)) == {"layers"}
+
+
+def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_path):
+    path = tmp_path / "m.keras"
+    network.save(model, path)
+    found = plain(path, network.load(path))
+    assert json.dumps(found) == json.dumps(plain(path, network.load(path)))
+    assert found["sha256"] == sha256(path)
+    flatten, dense = found["layers"]
+    assert (flatten["type"], flatten["weights"]) == ("Flatten", {})
+    assert (dense["type"], dense["arguments"]["activation"]) == ("Dense", "softmax")
+    kernel = np.frombuffer(base64.b64decode(dense["weights"]["kernel"]["values"]), "<f4")
+    assert dense["weights"]["kernel"]["shape"] == [784, 10]
+    np.testing.assert_array_equal(kernel.reshape(784, 10), model.get_weights()[0])
+
+
+def test_the_recorded_accuracy_without_a_corruption_is_that_of_the_metrics():
+    recorded = list((ROOT / paths.ROBUSTNESS).glob("*.csv"))
+    assert recorded
+    for path in recorded:
+        metrics = outputs.read_object(ROOT / paths.metrics(path.stem))
+        assert outputs.read_robustness(path)["none"] == metrics["accuracy"]

@@ -15,7 +15,7 @@ import pytest
 from stages import network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -312,6 +312,7 @@ HOSTILE = {  # the model, and how the reason begins
 }
 
 
+@on_linux
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name):
     assert f": Keras cannot load it: {HOSTILE[name]}" in hostile_answers[name]

@@ -72,6 +72,30 @@ def test_scores_of_each_digit_are_read_and_a_malformed_one_is_named_with_its_lin
         read_classes(path)
 
 
+@pytest.mark.parametrize(
+    ("rows", "place", "reason"),
+    [
+        ("", "line 1", "no rows"),
+        ("none,0.9\nrotated,0.8\n", "line 3", "the corruptions are none, shifted, rotated, "),
+        ("none,0.9\nshifted,low\n", "line 3", "low"),
+        ("none,0.9\nshifted,0.8\n", "mlp.csv: ", "no row for rotated"),
+        ("none,0.9\nshifted,0.8\nrotated,0.7\nnoisy,0.6\nenlarged,0.5\nnone,0.4\n", "line 7", "in this order"),
+    ],
+)
+def test_malformed_accuracies_on_corrupted_images_are_named_with_their_line(tmp_path, rows, place, reason):
+    path = tmp_path / "mlp.csv"
+    path.write_text("corruption,accuracy\n" + rows)
+    with pytest.raises(UserError, match=reason) as error:
+        outputs.read_robustness(path)
+    assert str(path) in str(error.value) and place in str(error.value)
+
+
+def test_accuracies_on_corrupted_images_come_back(tmp_path):
+    accuracies = {name: 1 / (2 + place) for place, name in enumerate(outputs.CORRUPTIONS)}
+    outputs.write_robustness(tmp_path / "mlp.csv", accuracies)
+    assert outputs.read_robustness(tmp_path / "mlp.csv") == pytest.approx(accuracies, abs=1e-6)
+
+
 def test_fingerprints_come_back_epoch_by_epoch_and_a_malformed_one_is_named_with_its_line(tmp_path):
     path = tmp_path / "mlp.csv"
     history = [

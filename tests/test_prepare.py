@@ -13,7 +13,7 @@ from stages import mnist
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.prepare import normalise, prepare
-from tests.conftest import lay
+from tests.conftest import lay, on_linux
 
 NAMES = ["SHA256SUMS", "test_images.npy", "test_labels.npy", "train_images.npy", "train_labels.npy"]
 RAW = {"train": "train", "test": "t10k"}
@@ -159,6 +159,7 @@ def test_a_full_disk_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, small
     assert_untouched(out)
 
 
+@on_linux
 def test_too_little_memory_is_told_and_the_earlier_arrays_stay(stage, raw_mnist, earlier, tmp_path):
     def limit():
         resource.setrlimit(resource.RLIMIT_DATA, (150 << 20, 150 << 20))

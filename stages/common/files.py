@@ -97,12 +97,18 @@ def write_json_list(path: Path | str, entries: Iterable[object]) -> None:
         file.write("[]\n" if between.startswith("[") else "\n]\n")
 
 
-def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Write a comma-separated file with one header line, newline line ends, and numbers as Python prints them."""
-    with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
+def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[object]], ended: bool = True) -> None:
+    """Write a comma-separated file with one header line, newline line ends, and numbers as Python prints them.
+
+    If more rows are to follow, it has not `ended`: then its last line has no newline.
+    """
+    with atomic_file(path) as part:
+        with part.open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(header)
+            writer.writerows(rows)
+        if not ended:
+            os.truncate(part, part.stat().st_size - 1)
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:

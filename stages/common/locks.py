@@ -7,6 +7,7 @@ status 0, or 1 (other packages) or 2 (damaged) with a line for each difference.
 
 import csv
 import os
+import platform
 import re
 import sys
 import sysconfig
@@ -26,14 +27,15 @@ def _release(text: str) -> tuple[int, ...]:
 PLATFORM = {  # what the markers of our locks ask for; another name in a marker raises NameError
     "implementation_name": sys.implementation.name,
     "os_name": os.name,
+    "platform_machine": platform.machine(),
     "python_full_version": sys.version_info[:3],
     "sys_platform": sys.platform,
 }
 
 
-def holds(marker: str, platform: dict[str, object] = PLATFORM) -> bool:
+def holds(marker: str, here: dict[str, object] = PLATFORM) -> bool:
     """Whether a marker is true here. It has Python's own syntax, and comes from a file that is in Git."""
-    return eval(re.sub(r"('\d[\d.]*')", r"release(\1)", marker), {"release": _release}, platform)
+    return eval(re.sub(r"('\d[\d.]*')", r"release(\1)", marker), {"release": _release}, here)
 
 
 def _normalised(name: str) -> str:

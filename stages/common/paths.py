@@ -11,6 +11,7 @@ SAMPLES = Path("data/sample_images")
 SAMPLE_LABELS = Path("data/sample_labels.json")
 RESNET50 = Path("models/resnet50")  # weights and class index
 MODELS = Path("models")
+WEIGHTS = MODELS / "weights"
 
 METRICS = Path("metrics")
 HISTORY = METRICS / "history"
@@ -18,6 +19,7 @@ FINGERPRINTS = METRICS / "fingerprints"
 PREDICTIONS = METRICS / "predictions"
 CLASSES = METRICS / "classes"
 CARDS = METRICS / "cards"
+ROBUSTNESS = METRICS / "robustness"
 PLOTS = METRICS / "plots"
 REPORT = METRICS / "report"
 RESNET50_METRICS = METRICS / "resnet50.json"
@@ -32,6 +34,11 @@ CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 def model(version: str) -> Path:
     """The trained model."""
     return MODELS / f"{version}.keras"
+
+
+def weights(version: str) -> Path:
+    """The trained model as plain data, for the report."""
+    return WEIGHTS / f"{version}.json"
 
 
 def metrics(version: str) -> Path:
@@ -62,6 +69,11 @@ def classes(version: str) -> Path:
 def card(version: str) -> Path:
     """The metrics and what the model is made of."""
     return CARDS / f"{version}.json"
+
+
+def robustness(version: str) -> Path:
+    """The accuracy on corrupted test images."""
+    return ROBUSTNESS / f"{version}.csv"
 
 
 def checkpoint(version: str) -> Path:

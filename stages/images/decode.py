@@ -2,13 +2,14 @@
 
 The content of a file decides its format, not its name. A file that cannot be read raises PictureError with a short
 reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits of `limits.py`, each of
-which is checked before the work that it limits. Only these eight formats are ever parsed: AVIF and HEIF, JPEG, and FORMATS.
+which is checked before the work that it limits. Only these eight formats are ever parsed: AVIF and HEIF, JPEG, TIFF, and FORMATS.
 """
 
 import ctypes
 import hashlib
 import io
 import itertools
+import logging
 import re
 import warnings
 from collections import deque
@@ -56,12 +57,12 @@ FORMATS = tuple(
         BmpImagePlugin.BmpImageFile,
         GifImagePlugin.GifImageFile,
         PngImagePlugin.PngImageFile,
-        TiffImagePlugin.TiffImageFile,
         WebPImagePlugin.WebPImageFile,
     )
 )
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
 REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: at least 5 times 224
+STRIP = 64  # rows that are resized at a time
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
 UPRIGHT = {  # EXIF orientation -> what turns the image upright
@@ -84,6 +85,7 @@ AvifImagePlugin.DEFAULT_MAX_THREADS = heif_options.DECODE_THREADS = 1
 heif_options.THUMBNAILS = heif_options.DEPTH_IMAGES = heif_options.AUX_IMAGES = False
 # What Pillow warns of is either mended by it or ends in a PictureError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
+logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
 def read_picture(path: Path | str) -> np.ndarray:
@@ -96,15 +98,18 @@ def read_picture(path: Path | str) -> np.ndarray:
     Raises PictureError for whatever the file holds or is, OSError when the machine fails (too many open files, a
     broken disk).
     """
-    return decode(read_file(path))
+    return np.asarray(decode(read_file(path)))
 
 
-def decode(data: bytes, notes: list[str] | None = None) -> np.ndarray:
-    """`read_picture` of a file's content; what a person should know about an image that was read is added to `notes`."""
+def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
+    """`read_picture` of a file's content, as an image of mode RGB.
+
+    What a person should know about an image that was read is added to `notes`.
+    """
     try:
         image = _open_image(data)
         image.load()
-        return np.asarray(_to_rgb(_turn_upright(image), [] if notes is None else notes))
+        return _to_rgb(_turn_upright(image), [] if notes is None else notes)
     except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError:  # more than twice as many
@@ -119,10 +124,9 @@ def _reason(data: bytes, error: Exception) -> str:
         return DAMAGED
     if named := other_formats.name(data):
         return named
-    if isinstance(error, UnidentifiedImageError):
-        return NOT_READ
-    unusual = str(error).startswith("Unsupported BMP")
-    return f"an unusual kind of BMP, which is not read; {other_formats.SAVE}" if unusual else DAMAGED
+    if unusual := other_formats.unusual(error):
+        return unusual
+    return NOT_READ if isinstance(error, UnidentifiedImageError) else DAMAGED
 
 
 def _open_image(data: bytes) -> Image.Image:
@@ -142,7 +146,8 @@ def _open_image(data: bytes) -> Image.Image:
         image = JpegImagePlugin.jpeg_factory(reader)
         _check_jpeg(image, data)
     else:
-        image = Image.open(reader, formats=FORMATS)
+        is_tiff = data.startswith(tuple(TiffImagePlugin.PREFIXES))  # Image.open would hide why it is not read
+        image = TiffImagePlugin.TiffImageFile(reader) if is_tiff else Image.open(reader, formats=FORMATS)
         _check(image)
         if image.format == "PNG":
             _mend_transparent_value(image, bits=data[24])
@@ -181,10 +186,10 @@ def _check_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
         raise PictureError(f"JPEG with more than {MAX_SCANS} scans")
     pixels = image.width * image.height
     if pixels > MAX_JPEG_PIXELS:
-        raise PictureError(f"more than {MAX_JPEG_PIXELS:,} pixels")
+        raise PictureError(f"more than {MAX_JPEG_PIXELS:,} pixels; save it smaller")
     if pixels > MAX_PIXELS:
         if "progressive" in image.info or scans != [image.layers]:  # then libjpeg keeps all of them, at full size
-            raise PictureError(f"progressive JPEG with {TOO_MANY_PIXELS}; save it smaller, or not progressive")
+            raise PictureError(f"progressive JPEG with {TOO_MANY_PIXELS}, or not progressive")
         image.draft(None, (image.width // REDUCED, image.height // REDUCED))
         _check(image)
 
@@ -233,17 +238,22 @@ def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """A new image of mode RGB, in which what is transparent shows white."""
+    """The image in mode RGB, in which what is transparent shows white."""
     if image.mode.startswith("I;16"):
         image = _without_lower_byte(image)
     elif image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
     if not image.has_transparency_data:
-        return image.convert("RGB")
-    image = image.convert("RGBA")
+        return _in_mode(image, "RGB")
+    image = _in_mode(image, "RGBA")
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it has this mode, because `convert` would copy its pixels."""
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _without_lower_byte(image: Image.Image) -> Image.Image:
@@ -262,33 +272,42 @@ def _upper_byte(image: Image.Image) -> np.ndarray:
     return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
 
 
-def resize_with_pad(image: np.ndarray, size: int = 224) -> np.ndarray:
-    """Fit an image (height, width, 3), uint8, into a black square: (size, size, 3), float32, 0 to 255.
+def resize_with_pad(image: Image.Image | np.ndarray, size: int = 224) -> np.ndarray:
+    """Fit an image of mode RGB, or (height, width, 3) uint8, into a black square: (size, size, 3), float32, 0 to 255.
 
     The numbers of `tf.image.resize_with_pad(image, size, size, antialias=True)` (bilinear) to 0.01, without
     TensorFlow: Pillow has the same triangle filter, here with float pixels and sums in double precision.
     Raises PictureError if the shorter side would have no pixel left, where TensorFlow raises too.
     """
-    height, width = np.float32(image.shape[0]), np.float32(image.shape[1])
+    if isinstance(image, np.ndarray):
+        image = Image.fromarray(image)
+    width, height = np.float32(image.width), np.float32(image.height)
     ratio = max(width / np.float32(size), height / np.float32(size))  # in float32 as TensorFlow, for the same rounding
     rows, columns = int(height / ratio), int(width / ratio)
     if not rows or not columns:
-        raise PictureError(f"{image.shape[1]} x {image.shape[0]} pixels: more than {size} times as long as wide")
+        raise PictureError(f"{image.width} x {image.height} pixels: more than {size} times as long as wide")
     top, left = int((size - height / ratio) / 2), int((size - width / ratio) / 2)
     padded = np.zeros((size, size, 3), np.float32)
-    for channel in range(3):
-        # Across first, a few rows at a time, then down: the same numbers as at once, for a fraction of the memory.
-        strips = [_resize(strip[..., channel], columns, len(strip)) for strip in _strips(image)]
-        padded[top : top + rows, left : left + columns, channel] = _resize(np.concatenate(strips), columns, rows)
+    for channel, band in enumerate(_resize_across(image, columns)):
+        padded[top : top + rows, left : left + columns, channel] = _resize(band, columns, rows)
     return padded
 
 
-def _strips(image: np.ndarray, rows: int = 64) -> list[np.ndarray]:
-    return [image[start : start + rows] for start in range(0, len(image), rows)]
+def _resize_across(image: Image.Image, columns: int) -> list[Image.Image]:
+    """The three channels, of mode F, `columns` wide and as high as before.
+
+    A few rows at a time: the same numbers as at once, for a fraction of the memory.
+    """
+    bands = [Image.new("F", (columns, image.height)) for _ in range(3)]
+    for top in range(0, image.height, STRIP):
+        strip = image.crop((0, top, image.width, min(top + STRIP, image.height)))
+        for band, channel in zip(bands, strip.split(), strict=True):
+            band.paste(_resize(channel.convert("F"), columns, strip.height), (0, top))
+    return bands
 
 
-def _resize(channel: np.ndarray, width: int, height: int) -> np.ndarray:
-    return np.asarray(Image.fromarray(channel.astype(np.float32)).resize((width, height), Image.Resampling.BILINEAR))
+def _resize(channel: Image.Image, width: int, height: int) -> Image.Image:
+    return channel.resize((width, height), Image.Resampling.BILINEAR)
 
 
 class Loaded(NamedTuple):

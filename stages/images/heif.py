@@ -6,7 +6,6 @@ items, `iref`, `ipma`), 14496-15 (`hvcC`, NAL units) and the AV1 specification, 
 """
 
 from collections.abc import Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stages.images.limits import (
@@ -59,6 +58,7 @@ class _Item:
     data: list[memoryview] = field(default_factory=list)
     properties: dict[bytes, memoryview] = field(default_factory=dict)
     made_of: list[int] = field(default_factory=list)  # tiles or layers, and masks
+    cut_short: bool = False  # its data should go on where they, or the file, end
 
 
 def is_heif(data: bytes) -> bool:
@@ -88,6 +88,8 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     for number in items:
         if _cost(number, items, costs) > MAX_DECODED:
             raise PictureError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
+    if any(items[number].cut_short for number in _needed(primary, items)):  # the decoder would show green in its place
+        raise PictureError(DAMAGED)
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
         name = OTHER_CODECS.get(codec, "an unknown codec")
@@ -169,7 +171,9 @@ def _read_locations(iloc: _Fields, items: dict[int, _Item], file: memoryview, id
         for _ in range(iloc.count(2)):
             iloc.take(index_size if version else 0)
             start = base + iloc.number(offset_size)
-            item.data.append(where[start : start + (iloc.number(length_size) or len(where))])
+            length = iloc.number(length_size) or max(len(where) - start, 0)
+            item.data.append(where[start : start + length])
+            item.cut_short |= start + length > len(where)
 
 
 def _read_properties(ipma: _Fields, items: dict[int, _Item], ipco: list[tuple[bytes, memoryview]]) -> None:
@@ -216,7 +220,7 @@ def _pixels(item: _Item) -> int:
 
 
 def _frames(item: _Item) -> int:
-    """How many frames an item has: one, but for hostile files. What is damaged is left to the decoder."""
+    """How many frames an item has: one, but for hostile files. Notes whether its data are cut short."""
     if sum(map(len, item.data)) > MAX_BYTES:
         raise PictureError(DAMAGED)
     stream = _Fields(memoryview(b"".join(item.data)))
@@ -228,12 +232,14 @@ def _frames(item: _Item) -> int:
     else:
         return 1
     frames = parts = 0
-    with suppress(_CutShortError):
+    try:
         for starts_a_frame in units:
             frames += starts_a_frame
             parts += 1
             if parts > 10 * MAX_PARTS:
                 raise PictureError(TOO_MUCH_HEADER)
+    except _CutShortError:
+        item.cut_short = True
     return max(frames, 1)
 
 
@@ -261,6 +267,17 @@ def _leb128(stream: _Fields) -> int:
         if byte < 128:
             break
     return value
+
+
+def _needed(number: int, items: dict[int, _Item]) -> set[int]:
+    """The item and all that it is made of."""
+    needed, waiting = set(), [number]
+    while waiting:
+        number = waiting.pop()
+        if number not in needed:
+            needed.add(number)
+            waiting += items[number].made_of
+    return needed
 
 
 def _codec(number: int, items: dict[int, _Item]) -> bytes:

@@ -1,7 +1,7 @@
 """What decoding an image may cost, and the error for an image that would cost more or cannot be read."""
 
 MAX_PIXELS = 1024**3 // 4 // 3  # 89,478,485: where Pillow itself starts to warn; a quarter of a GiB at 3 bytes a pixel
-TOO_MANY_PIXELS = f"more than {MAX_PIXELS:,} pixels"
+TOO_MANY_PIXELS = f"more than {MAX_PIXELS:,} pixels; save it smaller"
 MAX_JPEG_PIXELS = 1024**3  # read at an eighth of the width and height: as many bytes as an image of MAX_PIXELS, or less
 MAX_BYTES = 256 * 1024**2  # of a file: an image of MAX_PIXELS, uncompressed
 MAX_HEADER = 32 * 1024**2  # bytes read before the pixels: colour profiles and maker notes stay well below

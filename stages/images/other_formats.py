@@ -17,13 +17,21 @@ SIGNATURES = [  # what a file starts with -> reason
     (rb"....(ftyp|moov|wide|mdat)|\x1a\x45\xdf\xa3|RIFF....AVI |\x00\x00\x01[\xba\xb3]|FLV\x01|OggS|0&\xb2u\x8ef\xcf\x11", FILM),
     (rb"8BPS", f"a Photoshop document, which is not read; {SAVE}"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", f"a PostScript drawing; {SAVE}"),
+    (rb"version https://git-lfs", "a pointer of Git LFS in place of the file; run `git lfs pull`"),
+    (rb"\x89PNG\r\n\x1a\n....CgBI", f"a PNG in the form of Apple's apps, which is not read; {SAVE}"),
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|\xfd7zXZ", "an archive, not an image; unpack it"),
-    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|.{128}DICM", f"a format that is not read; {SAVE}"),
+    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|\xff\xd8\xff\xf7|.{128}DICM", f"a format that is not read; {SAVE}"),
 ]  # fmt: skip
 COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
 COMPRESSIONS = {34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 RAW_COMPRESSIONS = {32767, 32769, 34713, 65535}  # Sony, Epson, Nikon, Pentax
 RAW_COLOURS = {32803, 34892}  # behind a colour filter; linear
+UNUSUAL = {  # what a message of Pillow starts with -> format
+    "Unsupported BMP": "BMP",
+    "cannot handle": "JPEG",
+    "unknown data organization": "TIFF",
+    "unknown pixel mode": "TIFF",
+}
 
 
 def name(data: bytes) -> str | None:
@@ -36,6 +44,14 @@ def name(data: bytes) -> str | None:
         return RAW
     if tags.get(COMPRESSION) in COMPRESSIONS:
         return f"a TIFF with {COMPRESSIONS[tags[COMPRESSION]]} compression, which is not read; {SAVE}"
+    return None
+
+
+def unusual(error: Exception) -> str | None:
+    """Why a file of a format that is read ended in `error`, if it is of a kind that Pillow does not know."""
+    for message, kind in UNUSUAL.items():
+        if str(error).startswith(message):
+            return f"an unusual kind of {kind}, which is not read; {SAVE}"
     return None
 
 

@@ -48,8 +48,7 @@ def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> lis
     return pictures
 
 
-def thumbnail(pixels: np.ndarray) -> np.ndarray:
-    """An image, uint8 (height, width, 3), made smaller until it is at most 240 pixels wide and high."""
-    picture = Image.fromarray(pixels)
+def thumbnail(picture: Image.Image) -> np.ndarray:
+    """An image of mode RGB made smaller until it is at most 240 pixels wide and high: uint8 (height, width, 3)."""
     picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
     return np.asarray(picture)

@@ -40,18 +40,18 @@ def _list_folder(folder: Path | str) -> list[str]:
     if not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
         raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with images")
-    found = []
-    for parent, folders, files in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        links = [name for name in folders if os.path.islink(os.path.join(parent, name))]
-        below = os.path.relpath(parent, folder)
-        start = "" if below == "." else f"{below}/"
-        found += [start + name for name in files + links if not name.startswith(".")]
+    found, waiting = [], [""]
+    while waiting:  # not os.walk, which calls itself for every level
+        below = waiting.pop()
+        with os.scandir(os.path.join(folder, below)) as entries:
+            for entry in entries:
+                if entry.name.startswith("."):
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    waiting.append(f"{below}{entry.name}/")
+                else:
+                    found.append(below + entry.name)
     return found
-
-
-def _raise(error: OSError) -> None:
-    raise error
 
 
 def _list_url(url: str) -> list[str]:

@@ -16,10 +16,10 @@ def main() -> None:
     parser.add_argument("--images", help="folder or URL to classify in place of `inference.images`; needs --out")
     parser.add_argument("--out", type=Path, help="the one file to write: JSON, or a table if its name ends in .csv")
     args = parser.parse_args()
-    if args.images and not args.out:
+    if args.images is not None and not args.out:
         parser.error("--images needs --out, because the recorded results are those of `inference.images`")
     params = load_params(args.params)
-    images = args.images or params.inference.images
+    images = params.inference.images if args.images is None else args.images
     if args.out:
         answer_folder(images, paths.RESNET50, args.out, params.inference, params)
     else:

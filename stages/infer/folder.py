@@ -1,11 +1,12 @@
 """A folder of images, classified: the predictions, and how many of the labelled images are right."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import rounded, write_csv, write_json, write_json_list
 from stages.common.params import ComputeSettings, Inference
@@ -13,6 +14,9 @@ from stages.images import source
 from stages.infer.classifier import Answer, Classifier
 
 ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
+# What `--out` does not overwrite.
+INPUTS = (paths.RAW, paths.PREPARED, paths.SAMPLES, paths.SAMPLE_LABELS, paths.RESNET50)
+RECORDED = (paths.METRICS, paths.OVER_SEEDS, *INPUTS)
 
 
 def classify_folder(
@@ -32,8 +36,8 @@ def classify_folder(
 
         answers = on_ray.answers(folder, names, weights, inference, batch_size, settings)
     else:
-        paths = (source.picture_path(folder, name) for name in names)
-        answers = Classifier(weights, inference, batch_size, settings).answers(paths)
+        files = (source.picture_path(folder, name) for name in names)
+        answers = Classifier(weights, inference, batch_size, settings).answers(files)
     with closing(answers), cli.progress(total=len(names), desc="pictures", unit="img") as bar:
         for name, answer in zip(names, answers, strict=True):
             yield name, answer
@@ -82,12 +86,34 @@ def answer_folder(
 
     It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with ANSWERS_HEADER: a row
     for each class of each image, and one with nothing but the error for what cannot be read.
+
+    Raises:
+        UserError: before any work, when `out` is no place for such a file; and what `entries` raises.
     """
+    if problem := _problem(out, folder):
+        raise UserError(f"--out: {out}: {problem}")
     found = entries(folder, weights, inference, settings, Score({}))
     if out.suffix.lower() == ".csv":
         write_csv(out, ANSWERS_HEADER, (row for entry in found for row in rows(entry)))
     else:
         write_json_list(out, found)
+
+
+def _problem(out: Path, images: Path | str) -> str | None:
+    """Why `out` must not be written, and what to do; None where it may be."""
+    place = Path(os.path.realpath(out.parent), out.name)
+    if out.is_symlink() or (out.exists() and not out.is_file()):
+        return "a folder, a link or a device has this name; name a new file"
+    there = next(parent for parent in place.parents if parent.exists())
+    if not there.is_dir():
+        return f"{there} is not a folder; name a file in a folder"
+    if not os.access(there, os.W_OK | os.X_OK):
+        return f"you may not write to the folder {there}; name a file elsewhere"
+    if os.path.isdir(images) and place.is_relative_to(os.path.realpath(images)):
+        return "lies in the folder of images, and the next run would take it for one; name a file elsewhere"
+    if any(place.is_relative_to(os.path.realpath(path)) for path in RECORDED):
+        return "belongs to the pipeline's recorded results or inputs; name another file"
+    return None
 
 
 def rows(entry: dict) -> Iterator[list]:

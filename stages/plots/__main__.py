@@ -1,8 +1,9 @@
-"""Draw the images in metrics/plots from the test images, the histories and the predictions.
+"""Draw the images in metrics/plots from the test images, the histories, the predictions and the accuracies.
 
 digit_pixels.png          the first test image with every pixel's value written on it
 learning_curves.png       loss and accuracy of every version, epoch by epoch
 calibration.png           how often every version is right where it says so with this probability
+robustness.png            the accuracy of every version on corrupted test images
 confusion_<version>.png   how often each digit was taken for which
 mistakes_<version>.png    the test images that the version got wrong with the highest probability
 resnet50_top_k.png        ResNet50's images, each with its most probable classes
@@ -18,7 +19,7 @@ from stages.common import cli, environment, paths
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
 from stages.images.shown import Picture, read_pictures
-from stages.outputs import Predictions, read_history, read_predictions, read_top_k
+from stages.outputs import Predictions, read_history, read_predictions, read_robustness, read_top_k
 from stages.plots import charts
 from stages.scoring import confident_mistakes, confusion, reliability
 from stages.styles import version_styles
@@ -31,6 +32,7 @@ def plots(
     prepared: Path | str,
     history: Path | str,
     predictions: Path | str,
+    robustness: Path | str,
     resnet50: Path | str,
     images: Path | str,
     out: Path | str,
@@ -45,6 +47,7 @@ def plots(
     test_images, labels = digits.images[..., 0], digits.labels
     histories = {version: read_history(Path(history, f"{version}.csv")) for version in epochs}
     answers = {version: read_predictions(Path(predictions, f"{version}.csv"), labels) for version in epochs}
+    accuracies = {version: read_robustness(Path(robustness, f"{version}.csv")) for version in epochs}
     entries = read_top_k(resnet50)
     pictures = read_pictures(entries, images, MOST_PICTURES)
     styles = version_styles(list(epochs))
@@ -53,13 +56,14 @@ def plots(
         yield "digit_pixels", charts.draw_digit(test_images[0], labels[0])
         yield "learning_curves", charts.draw_learning_curves(histories, epochs)
         yield "calibration", charts.draw_calibration({version: reliability(each) for version, each in answers.items()})
+        yield "robustness", charts.draw_robustness(accuracies)
         for version, answer in answers.items():
             counts = confusion(answer.actual, answer.predicted)
             yield f"confusion_{version}", charts.draw_confusion(version, counts, styles[version]["color"])
             yield f"mistakes_{version}", draw_mistakes(version, test_images, answer)
         yield "resnet50_top_k", draw_top_k(entries, pictures)
 
-    total = 4 + 2 * len(epochs)
+    total = 5 + 2 * len(epochs)
     with charts.style(), atomic_folder(out) as folder:
         for name, figure in cli.progress(iterable=drawn(), total=total, unit="picture"):
             charts.save_png(figure, folder / f"{name}.png")
@@ -105,8 +109,8 @@ def main() -> None:
     params = load_params(cli.parser(__doc__).parse_args().params)
     environment.check_versions("report")
     epochs = {version: model.epochs for version, model in params.models.items()}
-    read = paths.PREPARED, paths.HISTORY, paths.PREDICTIONS, paths.RESNET50_PREDICTIONS, params.inference.images
-    plots(*read, paths.PLOTS, epochs)
+    versions = paths.HISTORY, paths.PREDICTIONS, paths.ROBUSTNESS
+    plots(paths.PREPARED, *versions, paths.RESNET50_PREDICTIONS, params.inference.images, paths.PLOTS, epochs)
 
 
 if __name__ == "__main__":

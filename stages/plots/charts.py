@@ -24,6 +24,7 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 from PIL import Image  # noqa: E402
 
+from stages.outputs import CORRUPTIONS  # noqa: E402
 from stages.styles import FAINT, OTHER_COLOUR, version_styles  # noqa: E402
 
 MOST_COLOURS = 256  # in one PNG, which so takes one byte a pixel
@@ -146,6 +147,22 @@ def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Fig
     axes.set_title("Calibration on the test images", fontsize=12)
     axes.grid(True)
     axes.legend(loc="upper left", frameon=False)
+    return figure
+
+
+def draw_robustness(accuracies: Mapping[str, Mapping[str, float]]) -> Figure:
+    """A row for each of CORRUPTIONS, in it a mark at the accuracy of every version."""
+    figure = Figure(figsize=(8, 3.6))
+    axes = figure.add_subplot()
+    for version, look in version_styles(list(accuracies)).items():
+        shares = [100 * accuracies[version][name] for name in CORRUPTIONS]
+        axes.plot(shares, range(len(shares)), **look, markersize=8, linestyle="none", label=version)
+    axes.set_yticks(range(len(CORRUPTIONS)), CORRUPTIONS.values())
+    axes.invert_yaxis()
+    axes.set_xlabel("accuracy (%)")
+    axes.set_title("Accuracy on corrupted test images", fontsize=12)
+    axes.grid(True)
+    figure.legend(loc="outside right upper", frameon=False)
     return figure
 
 

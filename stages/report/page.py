@@ -25,7 +25,7 @@ from stages.common.files import sha256
 from stages.common.params import Model, Params, trained_on
 from stages.images.shown import Picture, read_pictures
 from stages.images.source import picture_name
-from stages.report import drawing
+from stages.report import drawing, model_card, try_it
 from stages.report.tutorial import TUTORIAL
 from stages.styles import VERSION_COLOURS, style
 
@@ -88,6 +88,7 @@ def look(place: int) -> dict:
 def gather_version(name: str, place: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
     card = outputs.read_object(paths.card(name))
+    plain = try_it.read_plain(paths.weights(name))
     history = outputs.read_history(paths.history(name))
     answers = outputs.read_predictions(paths.predictions(name), labels)
     spread, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
@@ -99,6 +100,8 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "name": name,
         "look": look(place),
         "model": model,
+        "sha256": plain["sha256"],
+        "network": plain["layers"],
         "accuracy": card["accuracy"],
         "interval": scoring.wilson(card["accuracy"], len(labels)),
         "right": answers.actual == answers.predicted,
@@ -116,6 +119,7 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "best": 1 + int(np.nanargmin(history[:, 3])) if validated else None,
         "stopped": len(history) if len(history) < model.epochs else None,
         "classes": outputs.read_classes(paths.classes(name)),
+        "robustness": outputs.read_robustness(paths.robustness(name)),
         "confusion": counts.tolist(),
         "confused": most_confused(counts),
         "wrong": len(wrong),
@@ -235,6 +239,15 @@ def f1_chart(versions: Sequence[dict]) -> dict:
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
+def robustness_chart(versions: Sequence[dict]) -> dict:
+    """A row for each corruption of the test images, in it a dot for each version's accuracy."""
+    rows = [
+        (text, [(version["look"], 100 * version["robustness"][name]) for version in versions])
+        for name, text in outputs.CORRUPTIONS.items()
+    ]
+    return drawing.dot_chart(rows, gap=36, left=WIDE)
+
+
 def compared(versions: Sequence[dict]) -> list[dict]:
     """Each version with the next better one on the same images: what only one of them got right, and McNemar's p-value."""
     ranked = sorted(versions, key=lambda version: version["accuracy"])
@@ -252,7 +265,9 @@ def compared(versions: Sequence[dict]) -> list[dict]:
 
 def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
-    kinds = (paths.history, paths.predictions, paths.classes, paths.card, paths.over_seeds)
+    kinds = (
+        paths.history, paths.predictions, paths.classes, paths.card, paths.robustness, paths.weights, paths.over_seeds,
+    )  # fmt: skip
     read = [path for name in versions for kind in kinds if (path := kind(name)).exists()]
     read += [paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS, paths.ASSETS]
     read += [paths.PREPARED / "test_images.npy", paths.PREPARED / "test_labels.npy"]
@@ -284,10 +299,14 @@ def gather(params: Params) -> dict:
         "accuracy_chart": curves(versions, 2, scale=100),
         "f1_chart": f1_chart(versions),
         "spread_chart": spread_chart(versions),
+        "robustness_chart": robustness_chart(versions),
+        "corruptions": outputs.CORRUPTIONS,
         "bins": scoring.BINS,
         "least_in_bin": scoring.LEAST_IN_BIN,
         "calibration_chart": drawing.square_chart(versions),
         "compared": compared(versions),
+        "try_it": try_it.gather(versions, images, labels),
+        "most_parameters": outputs.MOST_PARAMETERS,
         "resnet50": outputs.read_object(paths.RESNET50_METRICS),
         "pictures": gather_pictures(pictures, assets),
         "usable": sum("predictions" in entry for entry in entries),
@@ -298,7 +317,22 @@ def gather(params: Params) -> dict:
     }
 
 
-# The page
+# The page and the model cards
+
+
+def cards(context: dict) -> dict[str, str]:
+    """The model card of each version, as Markdown, by the version's name.
+
+    Args:
+        context: what `gather` gives.
+    """
+    data = model_card.source_of_data(context["assets"])
+    return {
+        version["name"]: render(
+            context | {"version": version, "head": model_card.head(version, data), "data": data}, template="card.md"
+        )
+        for version in context["versions"]
+    }
 
 
 def render(context: dict, base: dict | None = None, template: str = "report.html") -> str:
@@ -313,7 +347,10 @@ def render(context: dict, base: dict | None = None, template: str = "report.html
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {"percent": lambda share, digits=2: f"{100 * share:.{digits}f}%", "count": "{:,}".format}
-    style, script = (TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js"))
+    style, *scripts = (
+        TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "try_it.js")
+    )
+    script = "\n".join(scripts)
     # The browser runs this one script and nothing else, whatever a file's name or a label holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(

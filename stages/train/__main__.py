@@ -21,6 +21,9 @@ def train(
 ) -> None:
     """Train `version` on `digits` and write the model, its learning curve and its fingerprints.
 
+    The learning curve is replaced after each epoch, so that people can watch it. A training that is cut off leaves it
+    without an end, which every reader refuses, and without a model and fingerprints, so that DVC records nothing.
+
     Args:
         digits: the whole training set; the validation part is cut from its end.
         model_path: `.keras` file, which plain `keras.saving.load_model` loads.
@@ -32,7 +35,13 @@ def train(
     Raises:
         UserError: naming the key in params.yaml that Keras refuses, or when training diverges.
     """
-    trained, history = loop.train(version, model, digits, seed, checkpoint)
+
+    def show(history: list[dict]) -> None:
+        for old in (model_path, fingerprints_path):  # of a training before; DVC has removed them already
+            old.unlink(missing_ok=True)
+        outputs.write_history(history_path, history, ended=False)
+
+    trained, history = loop.train(version, model, digits, seed, checkpoint=checkpoint, on_epoch_end=show)
     network.save(trained, model_path)
     outputs.write_history(history_path, history)
     outputs.write_fingerprints(fingerprints_path, history)

@@ -35,9 +35,12 @@ def split(digits: Digits, validation_split: float) -> tuple[Digits, Digits]:
 
 
 def train(
-    version: str, model: Model, digits: Digits, seed: int, checkpoint: Checkpoint | None = None
+    version: str, model: Model, digits: Digits, seed: int, **options: object
 ) -> tuple[keras.Sequential, list[dict]]:
-    """Train `version` from fresh weights; return it and its history (see `fit`). Everything random comes from `seed`."""
+    """Train `version` from fresh weights; return it and its history. Everything random comes from `seed`.
+
+    `options`: checkpoint and on_epoch_end, see `fit`.
+    """
     if global_state.get_global_attribute("object_name_uids"):  # there was a network before, whose names count
         distribution = keras.distribution.distribution()
         keras.backend.clear_session()  # this also removes the distribution
@@ -46,7 +49,7 @@ def train(
     shape = digits.images.shape[1:]
     steps = math.ceil(len(split(digits, model.validation_split)[0].labels) / model.batch_size)
     network = networks.build(version, model, shape, CLASSES)
-    history = fit(network, networks.optimizer(version, model, steps), digits, model, seed, checkpoint)
+    history = fit(network, networks.optimizer(version, model, steps), digits, model, seed, **options)
     return network, history
 
 
@@ -57,7 +60,7 @@ def fit(
     model: Model,
     seed: int,
     checkpoint: Checkpoint | None = None,
-    on_epoch_end: Callable[[dict], None] = lambda row: None,
+    on_epoch_end: Callable[[list[dict]], None] = lambda history: None,
 ) -> list[dict]:
     """Train `network` in place.
 
@@ -67,7 +70,7 @@ def fit(
         seed: decides, with the epoch's number, the order of the examples.
         checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
             ends with the same bits.
-        on_epoch_end: called with the row of each epoch.
+        on_epoch_end: called with the rows so far after each epoch, and where training goes on.
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
@@ -85,6 +88,8 @@ def fit(
     callbacks = _callbacks(network, optimizer, model)
     data = backend.constant(train.images), backend.constant(train.labels.astype(np.int32))
     history = _resume(checkpoint, network, optimizer, callbacks.callbacks) if checkpoint else []
+    if history:
+        on_epoch_end(history)
     while len(history) < model.epochs and not network.stop_training:
         epoch = len(history)
         order = np.random.default_rng([seed, epoch]).permutation(len(train.labels)).astype(np.int32)
@@ -107,9 +112,9 @@ def fit(
         history.append({"epoch": epoch + 1} | figures | {"fingerprint": fingerprint(network, optimizer)})
         cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
         callbacks.on_epoch_end(epoch, figures)
-        on_epoch_end(history[-1])
         if checkpoint:
             _save(checkpoint, network, optimizer, callbacks.callbacks, history)
+        on_epoch_end(history)
     optimizer.finalize_variable_values(network.trainable_variables)  # the averages, with `use_ema`
     callbacks.on_train_end()
     return history

@@ -43,6 +43,19 @@ def test_tables_name_who_was_measured_and_how_many_times_ours_it_took():
     ]
 
 
+def test_the_rate_of_photos_is_compared_with_what_decoding_and_computing_allow_together():
+    rates = {"photos_this_project": 6.0, "photos_native": 7.5, "photos_decoded": 10.0}
+    block = {"images": 200, "bytes": 500_000, "per_s": rates, "memory_mib": dict.fromkeys(rates, 640.0)}
+    lines = report.photos({"photos": {"computing_per_s": {"this_project": 40.0, "native": 30.0}, "small": block}})
+    assert lines[0] == "| photos of 12 megapixels | 200 of 0.5 MB: images/s, peak memory |"
+    assert lines[2] == "| this project | 6.0, 640 MiB |"
+    assert (
+        "decoding alone 10.0, so both on the same cores at most 8.0 images/s; reached 6.0 (0.75x of it, 0.15x of"
+        in lines[-1]
+    )
+    assert "at most 7.5 images/s; reached 7.5 (1.00x of it, 0.25x of the computing rate)" in lines[-1]
+
+
 def test_each_stage_of_a_run_has_its_cost(tmp_path):
     (tmp_path / "stages").mkdir()
     (tmp_path / "stages/work.py").write_text("import sys; sum(range(10**7)); open(sys.argv[1], 'w').close()")

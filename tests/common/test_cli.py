@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from stages.common import cli
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 
 
 def command(body: str) -> list[str]:
@@ -32,10 +32,11 @@ def run(body: str, **options) -> subprocess.CompletedProcess:
         ("open('none.txt')", 1, "error: none.txt: No such file or directory; run `dvc repro`, which makes"),
         ("open('/')", 1, "error: /: Is a directory; name a file"),
         ("open('README.md/a')", 1, "error: README.md/a: Not a directory; name a folder"),
-        (
+        pytest.param(
             "import os\nos.write(os.open('/dev/full', os.O_WRONLY), b'x')",
             1,
             "error: No space left on device; free some",
+            marks=on_linux,
         ),
         ("bytearray(1 << 60)", 1, "error: out of memory; close other programs or lower batch_size in params.yaml"),
     ],

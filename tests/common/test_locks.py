@@ -14,9 +14,15 @@ from tests.conftest import ROOT
 
 LOCKS = sorted((ROOT / "requirements").glob("*.txt"))
 PLATFORMS = [
-    {"implementation_name": name, "os_name": os_name, "sys_platform": system, "python_full_version": version}
+    {
+        "implementation_name": name,
+        "os_name": os_name,
+        "platform_machine": machine,
+        "sys_platform": system,
+        "python_full_version": version,
+    }
     for name in ("cpython", "pypy")
-    for os_name, system in (("posix", "linux"), ("posix", "darwin"), ("nt", "win32"))
+    for os_name, system, machine in (("posix", "linux", "x86_64"), ("posix", "darwin", "arm64"), ("nt", "win32", "x86"))
     for version in ("3.9.1", "3.11.0", "3.12.10", "3.13.0", "3.13.5")
 ]
 

@@ -6,6 +6,11 @@ import sys
 import pytest
 
 from tests.conftest import ROOT
+from tools.verify import promise
+
+pytestmark = pytest.mark.skipif(
+    bool(promise.why_not({})), reason="bits are promised for Linux on x86-64 with AVX2 alone"
+)
 
 COMPUTE = """
 import ctypes, hashlib, struct

@@ -1,5 +1,6 @@
 """Reading images: every format that people have, whatever else lies in a folder, and files made to do harm."""
 
+import base64
 import hashlib
 import io
 import itertools
@@ -20,14 +21,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from matplotlib.cbook import get_sample_data
-from PIL import Image, ImageCms
+from PIL import Image, ImageChops, ImageCms
 
 from stages.common import files
 from stages.common.cli import UserError
 from stages.images import decode, heif
 from stages.images.decode import PictureError, load_batches, read_picture
 from stages.images.source import list_pictures, picture_name, picture_path
-from tests.conftest import ROOT, little_memory
+from tests.conftest import ROOT, little_memory, on_linux
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes
 
@@ -119,11 +120,103 @@ def premultiplied_tiff() -> bytes:
     return content.replace(kind + b"\2\0", kind + b"\1\0")
 
 
+def ycck_jpeg() -> bytes:
+    """CMYK as YCbCr and black, as Adobe's programs write it: the same colours as RGB, no black, all of it inverted."""
+    y, cb, cr = ImageChops.invert(PHOTO).convert("YCbCr").split()
+    inverted = [ImageChops.invert(band) for band in (y, cb, cr)]
+    content = bytearray(encoded(Image.merge("CMYK", [*inverted, Image.new("L", PHOTO.size)]), "JPEG", quality=95))
+    content[content.index(b"Adobe") + 11] = 2  # what is transformed: Adobe's Technical Note 5116
+    return bytes(content)
+
+
+def without_adobe(jpeg: bytes) -> bytes:
+    start = jpeg.index(b"\xff\xee\0\x0eAdobe")
+    return jpeg[:start] + jpeg[start + 16 :]
+
+
+# Of each pass of an interlaced PNG: its first row and column, and the steps to the next ones
+PASSES = [(0, 0, 8, 8), (0, 4, 8, 8), (4, 0, 8, 4), (0, 2, 4, 4), (2, 0, 4, 2), (0, 1, 2, 2), (1, 0, 2, 1)]
+
+
+def interlaced_png() -> bytes:
+    pixels = RGB.astype(np.uint8)
+    rows = [row for y, x, down, across in PASSES for row in pixels[y::down, x::across]]
+    chunks = {
+        b"IHDR": struct.pack(">IIBBBBB", WIDTH, HEIGHT, 8, 2, 0, 0, 1),
+        b"IDAT": zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows)),
+        b"IEND": b"",
+    }
+    return b"\x89PNG\r\n\x1a\n" + b"".join(png_chunk(*item) for item in chunks.items())
+
+
+def bmp(bits: int, compression: int, palette: bytes, rows: Iterable[bytes]) -> bytes:
+    """A BMP written by hand, since Pillow writes fewer kinds than it reads; `rows` from the lowest one up."""
+    pixels, start = b"".join(rows), 54 + len(palette)
+    head = struct.pack(
+        "<IHHIIiiHHIIiiII",
+        start + len(pixels),
+        0,
+        0,
+        start,
+        40,
+        WIDTH,
+        HEIGHT,
+        1,
+        bits,
+        compression,
+        len(pixels),
+        0,
+        0,
+        len(palette) // 4,
+        0,
+    )
+    return b"BM" + head + palette + pixels
+
+
+def bmp_16() -> bytes:
+    """Five bits a channel."""
+    red, green, blue = (RGB >> 3).transpose(2, 0, 1)
+    return bmp(16, 0, b"", (row.astype("<u2").tobytes() for row in (red << 10 | green << 5 | blue)[::-1]))
+
+
+def bmp_runs() -> bytes:
+    """Grey, run-length encoded."""
+    rows = (np.stack([np.ones_like(row), row], axis=1).astype(np.uint8).tobytes() + b"\0\0" for row in GREY[::-1])
+    return bmp(8, 1, b"".join(bytes([value] * 3 + [0]) for value in range(256)), rows)
+
+
+def heif_of_many_bits(bits: int) -> bytes:
+    pillow_heif.options.SAVE_HDR_TO_12_BIT = bits == 12
+    buffer = io.BytesIO()
+    pixels = (RGB * 257).astype(np.uint16).tobytes()
+    pillow_heif.from_bytes("RGB;16", PHOTO.size, pixels).save(buffer, quality=95)
+    return buffer.getvalue()
+
+
 def left_half_white_grey() -> np.ndarray:
     expected = GREY.copy()
     expected[:, : WIDTH // 2] = 255
     return expected
 
+
+# AVIF of more than 8 bits, which Pillow does not write: made with imagecodecs from 16 x 16 pixels, red to the right,
+# green down, blue to the left
+RAMP = np.arange(16) * 17
+COLOURS = np.stack([np.tile(RAMP, (16, 1)), np.tile(RAMP[:, None], 16), np.tile(RAMP[::-1], (16, 1))], axis=-1)
+AVIF_10_BIT = (
+    "AAAAIGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZk1BMUEAAADrbWV0YQAAAAAAAAAhaGRscgAAAAAAAAAAcGljdAAAAAAAAAAAAAAAAAAAAAAO"
+    "cGl0bQAAAAAAAQAAAB5pbG9jAAAAAEQAAAEAAQAAAAEAAAETAAAASgAAAChpaW5mAAAAAAABAAAAGmluZmUCAAAAAAEAAGF2MDFDb2xvcgAA"
+    "AABqaXBycAAAAEtpcGNvAAAAFGlzcGUAAAAAAAAAEAAAABAAAAAQcGl4aQAAAAADCgoKAAAADGF2MUOBIEAAAAAAE2NvbHJuY2x4AAIAAgAG"
+    "gAAAABdpcG1hAAAAAAAAAAEAAQQBAoMEAAAAUm1kYXQSAAoIOAz/28CAgaQyPBICQ0qAAPIAAAB1gQ08SfDwTU4yz5P++X88YBI7cw94Fynd"
+    "k1dauxU8E1huTwYk8jtcPJADJRAwXfXREg=="
+)
+AVIF_12_BIT = (
+    "AAAAHGZ0eXBhdmlmAAAAAGF2aWZtaWYxbWlhZgAAAOttZXRhAAAAAAAAACFoZGxyAAAAAAAAAABwaWN0AAAAAAAAAAAAAAAAAAAAAA5waXRt"
+    "AAAAAAABAAAAHmlsb2MAAAAARAAAAQABAAAAAQAAAQ8AAABKAAAAKGlpbmYAAAAAAAEAAAAaaW5mZQIAAAAAAQAAYXYwMUNvbG9yAAAAAGpp"
+    "cHJwAAAAS2lwY28AAAAUaXNwZQAAAAAAAAAQAAAAEAAAABBwaXhpAAAAAAMMDAwAAAAMYXYxQ4FAYAAAAAATY29scm5jbHgAAgACAAaAAAAA"
+    "F2lwbWEAAAAAAAAAAQABBAECgwQAAABSbWRhdBIACglYDP/a0CAgaIAyOxICQ0qAAPIAAHV/olN4jbyi7GqONGEswBOnaBrM+I54lQKBz6pE"
+    "5Du3bfnxSOz1+LMBXI/azJjS3v7M"
+)
 
 # Formats: name -> (file, what must be seen, mean difference allowed: 0 where nothing is lost)
 FORMATS = {
@@ -131,9 +224,12 @@ FORMATS = {
     "jpeg grey": (encoded(PHOTO.convert("L"), "JPEG", quality=95), GREY, 2),
     "jpeg progressive": (encoded(PHOTO, "JPEG", quality=95, progressive=True), RGB, 4),
     "jpeg cmyk": (encoded(PHOTO.convert("CMYK"), "JPEG", quality=95), RGB, 5),
+    "jpeg cmyk without Adobe's marker": (without_adobe(encoded(PHOTO.convert("CMYK"), "JPEG", quality=95)), RGB, 5),
+    "jpeg ycck": (ycck_jpeg(), RGB, 5),
     "jpeg of two images": (encoded(PHOTO, "MPO", quality=95, save_all=True, append_images=[PHOTO.convert("L")]), RGB, 5),
     "png": (encoded(PHOTO, "PNG"), RGB, 0),
-    "png interlaced 1 bit": (encoded(PHOTO.convert("1"), "PNG"), np.asarray(PHOTO.convert("1")) * 255, 0),
+    "png interlaced": (interlaced_png(), RGB, 0),
+    "png 1 bit": (encoded(PHOTO.convert("1"), "PNG"), np.asarray(PHOTO.convert("1")) * 255, 0),
     "png grey": (encoded(PHOTO.convert("L"), "PNG"), GREY, 0),
     "png grey 16 bit": (encoded(grey16(), "PNG"), GREY, 0),
     "png palette": (encoded(PHOTO.quantize(256), "PNG"), RGB, 8),
@@ -146,10 +242,22 @@ FORMATS = {
     "webp animated": (encoded(PHOTO, "WEBP", lossless=True, save_all=True, append_images=[Image.new("RGB", PHOTO.size)]), RGB, 0),
     "gif": (encoded(PHOTO.quantize(256), "GIF"), RGB, 8),
     "gif grey": (encoded(PHOTO.convert("L"), "GIF"), GREY, 0),
+    "gif transparent": (encoded(with_transparent_left_half(), "GIF"), left_half_white(), 8),
     "gif animated": (encoded(PHOTO.convert("L"), "GIF", save_all=True, loop=0, append_images=[Image.new("L", PHOTO.size, i) for i in range(99)]), GREY, 0),
     "bmp": (encoded(PHOTO, "BMP"), RGB, 0),
     "bmp palette": (encoded(PHOTO.quantize(256), "BMP"), RGB, 8),
+    "bmp 1 bit": (encoded(PHOTO.convert("1"), "BMP"), np.asarray(PHOTO.convert("1")) * 255, 0),
+    "bmp 16 bit": (bmp_16(), RGB, 5),
+    "bmp run lengths": (bmp_runs(), GREY, 0),
     "tiff": (encoded(PHOTO, "TIFF"), RGB, 0),
+    "tiff big": (encoded(PHOTO, "TIFF", big_tiff=True), RGB, 0),
+    "tiff lzw": (encoded(PHOTO, "TIFF", compression="tiff_lzw"), RGB, 0),
+    "tiff packbits": (encoded(PHOTO, "TIFF", compression="packbits"), RGB, 0),
+    "tiff lzma": (encoded(PHOTO, "TIFF", compression="lzma"), RGB, 0),
+    "tiff zstandard": (encoded(PHOTO, "TIFF", compression="zstd"), RGB, 0),
+    "tiff fax": (encoded(PHOTO.convert("1"), "TIFF", compression="group4"), np.asarray(PHOTO.convert("1")) * 255, 0),
+    "tiff palette": (encoded(PHOTO.quantize(256), "TIFF"), RGB, 8),
+    "tiff alpha": (encoded(with_transparent_left_half(), "TIFF"), left_half_white(), 0),
     "tiff deflate": (encoded(PHOTO, "TIFF", compression="tiff_adobe_deflate"), RGB, 0),
     "tiff jpeg": (encoded(PHOTO, "TIFF", compression="jpeg", quality=95), RGB, 4),
     "tiff grey 16 bit": (encoded(grey16(), "TIFF"), GREY, 0),
@@ -162,9 +270,13 @@ FORMATS = {
     "heic of tiles": (encoded(PHOTO.resize((192, 224)), "HEIF", quality=95, tile_size=64), np.asarray(PHOTO.resize((192, 224))), 5),
     "heic grey": (encoded(PHOTO.convert("L"), "HEIF", quality=95), GREY, 3),
     "heic grey 10 bit": (encoded(grey16(), "HEIF", quality=95), GREY, 3),
+    "heic 10 bit": (heif_of_many_bits(10), RGB, 5),
+    "heic 12 bit": (heif_of_many_bits(12), RGB, 5),
     "heic alpha": (encoded(with_transparent_left_half(), "HEIF", quality=95), left_half_white(), 5),
     "heic of two images": (encoded(PHOTO, "HEIF", quality=95, save_all=True, append_images=[Image.new("RGB", PHOTO.size)]), RGB, 5),
     "avif": (encoded(PHOTO, "AVIF", quality=95), RGB, 5),
+    "avif 10 bit": (base64.b64decode(AVIF_10_BIT), COLOURS, 5),
+    "avif 12 bit": (base64.b64decode(AVIF_12_BIT), COLOURS, 5),
     "avif grey": (encoded(PHOTO.convert("L"), "AVIF", quality=95), GREY, 3),
     "avif alpha": (encoded(with_transparent_left_half(), "AVIF", quality=95), left_half_white(), 5),
     "avif animated": (encoded(PHOTO, "AVIF", quality=95, save_all=True, append_images=[Image.new("RGB", PHOTO.size)]), RGB, 5),
@@ -176,6 +288,13 @@ FORMATS = {
 def test_every_format_shows_the_picture(tmp_path, name):
     content, expected, allowed = FORMATS[name]
     assert difference(read(tmp_path, content), expected) <= allowed
+
+
+def test_the_documents_list_every_kind():
+    by_format = itertools.groupby(sorted(FORMATS), key=lambda name: name.split()[0])
+    lines = ["- " + "; ".join(names) for _, names in by_format]
+    page = (ROOT / "docs/images.md").read_text().splitlines()
+    assert [line for line in page if line.startswith("- ")] == lines
 
 
 def test_a_wrong_extension_does_not_matter(tmp_path):
@@ -373,7 +492,7 @@ def huge_answers(tmp_path_factory) -> dict[str, str]:
     return dict(zip(HUGE, answers, strict=True))
 
 
-@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="limits memory by what Linux says is in use")
+@on_linux
 @pytest.mark.parametrize("name", HUGE)
 def test_huge_claims_are_refused_in_little_memory(huge_answers, name):
     assert HUGE[name][1] in huge_answers[name]
@@ -383,7 +502,7 @@ def test_a_file_with_the_limit_of_pixels_is_not_refused_for_it(tmp_path, monkeyp
     monkeypatch.setattr(decode, "MAX_PIXELS", WIDTH * HEIGHT)
     assert read(tmp_path, FORMATS["png"][0]).shape == (HEIGHT, WIDTH, 3)
     monkeypatch.setattr(decode, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(PictureError, match="^more than .* pixels$"):
+    with pytest.raises(PictureError, match="^more than .* pixels; save it smaller$"):
         read(tmp_path, FORMATS["png"][0])
 
 
@@ -444,6 +563,10 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "avi": (b"RIFF\0\0\0\0AVI LIST", "film"),
     "film with heif's brands and no image": (box(b"ftyp", b"msf1", bytes(4), b"hevc") + box(b"moov"), "film"),
     "heif with h.264 inside": (heif_file({1: b"avc1"}, {1: 64}, {}), "H.264"),
+    "jpeg of 12 bits": (FORMATS["jpeg"][0].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "unusual kind of JPEG"),
+    "tiff of 32 bits a colour": (tiff(bytes(96), 32, 2), "unusual kind of TIFF"),
+    "png of apple's apps": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"CgBI", bytes(4)) + FORMATS["png"][0][8:].replace(b"IDAT", b"IDAT\1"), "Apple's apps"),
+    "pointer of git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS"),
     "photoshop": (b"8BPS\0\1", "Photoshop"),
     "zip": (b"PK\3\4", "archive"),
     "icon": (b"\0\0\1\0\1\0", "format"),
@@ -459,7 +582,7 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name):
     content, reason = OTHERS[name]
     with pytest.raises(PictureError, match=reason) as error:
         read(tmp_path, content)
-    assert re.search("save it|save one|unpack|without a still image", str(error.value))
+    assert re.search("save it|save one|unpack|git lfs pull|without a still image", str(error.value))
 
 
 def test_libraries_write_nothing_to_standard_error(tmp_path):
@@ -587,7 +710,7 @@ def test_pixels_stay_to_the_bit(image, icc, notes):
     """By a profile that is sRGB, one that cannot be read, and any for grey and CMYK."""
     seen: list[str] = []
     content = encoded(image, "JPEG", icc_profile=icc)
-    assert (decode.decode(content, seen) == decode.decode(encoded(image, "JPEG"))).all()
+    assert (np.asarray(decode.decode(content, seen)) == np.asarray(decode.decode(encoded(image, "JPEG")))).all()
     assert seen == notes
 
 
@@ -614,6 +737,15 @@ def test_a_damaged_primary_image_is_not_replaced_by_another_one(tmp_path):
     content = heif_file(*parts, whole[whole.rindex(b"mdat") + 4 :], setting)
     with pytest.raises(PictureError, match="^damaged or cut short$"):
         read(tmp_path, content)
+
+
+def test_a_tile_cut_short_is_refused(tmp_path):
+    """The library would show green in its place."""
+    content = FORMATS["heic of tiles"][0]
+    start = content.index(b"mdat") + 4
+    longer = content[:start] + (int.from_bytes(content[start : start + 4], "big") + 99_999).to_bytes(4, "big")
+    with pytest.raises(PictureError, match="^damaged or cut short$"):
+        read(tmp_path, longer + content[start + 4 :])
 
 
 def test_scans_of_a_preview_or_a_film_in_the_file_do_not_count(tmp_path):
@@ -683,6 +815,19 @@ def test_files_are_listed_in_byte_order_with_subfolders(tmp_path):
     assert list_pictures(tmp_path) == sorted(names, key=str.encode)
 
 
+def test_a_folder_deeper_than_python_may_call_is_listed(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(1200):
+        os.mkdir("a")
+        os.chdir("a")
+    Path("photo.png").write_bytes(FORMATS["png"][0])
+    name = "a/" * 1200 + "photo.png"
+    assert list_pictures(tmp_path) == [name]
+    assert read_picture(picture_path(tmp_path, name)).shape == RGB.shape
+    os.chdir(tmp_path)
+    subprocess.run(["rm", "-r", "a"], check=True)  # what pytest cannot do
+
+
 HARD_NAMES = [
     b"line\nbreak.png",
     b"'single' \"double\" `back`.png",
@@ -696,6 +841,7 @@ HARD_NAMES = [
 ]
 
 
+@on_linux
 def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path):
     for name in HARD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(FORMATS["png"][0])

@@ -2,11 +2,13 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tracemalloc
 from functools import cache
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,7 +21,7 @@ from stages.common.cli import UserError
 from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 from stages.infer import classifier
-from stages.infer.folder import classify_folder, infer
+from stages.infer.folder import answer_folder, classify_folder, infer
 from tests.conftest import ROOT, lay
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
@@ -314,6 +316,13 @@ def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resn
         (["--images", "/none", "--out", "{out}"], 1, "error: inference.images: /none: there is no such folder"),
         (["--images", "{folder}", "--out", "{out}"], 1, "error: models/resnet50/imagenet_class_index.json"),
         (["--images", "{folder}"], 2, "--images needs --out"),
+        (["--images", ""], 2, "--images needs --out"),
+        (["--images", "", "--out", "{out}"], 1, "error: inference.images: : there is no such folder"),
+        (
+            ["--images", "{folder}/a, b.png", "--out", "{out}"],
+            1,
+            "a, b.png: is not a folder; give the path of a folder",
+        ),
     ],
 )
 def test_what_is_wrong_with_the_command_line_is_said(stage, strangers, tmp_path, arguments, code, message):
@@ -323,6 +332,53 @@ def test_what_is_wrong_with_the_command_line_is_said(stage, strangers, tmp_path,
     assert message in done.stderr
     assert "Traceback" not in done.stderr
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("out", "problem"),
+    [
+        ("", "a folder, a link or a device has this name; name a new file"),
+        ("..", "a folder, a link or a device has this name; name a new file"),
+        ("folder.csv", "a folder, a link or a device has this name; name a new file"),
+        ("link.csv", "a folder, a link or a device has this name; name a new file"),
+        ("pipe.json", "a folder, a link or a device has this name; name a new file"),
+        ("file/out.csv", "file is not a folder"),
+        ("strangers/out.csv", "lies in the folder of images"),
+        ("strangers/below/new/out.csv", "lies in the folder of images"),
+        ("same/out.csv", "lies in the folder of images"),
+        ("metrics/resnet50_predictions.json", "belongs to the pipeline's recorded results"),
+        ("below/../metrics/predictions/cnn.csv", "belongs to the pipeline's recorded results"),
+        ("replicates/results/cnn.json", "belongs to the pipeline's recorded results"),
+        ("data/sample_labels.json", "belongs to the pipeline's recorded results or inputs; name another file"),
+    ],
+)
+@pytest.mark.parametrize("absolute", [True, False])
+def test_a_place_where_nothing_may_be_written_is_refused_before_any_work(
+    strangers, tmp_path, monkeypatch, out, problem, absolute
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "folder.csv").mkdir()
+    (tmp_path / "link.csv").symlink_to("/dev/null")
+    (tmp_path / "same").symlink_to(strangers)
+    (tmp_path / "file").touch()
+    os.mkfifo(tmp_path / "pipe.json")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises(UserError, match=f"^--out: .*{problem}"):
+        answer_folder(
+            strangers if absolute else "strangers",
+            tmp_path / "no weights",
+            tmp_path / out if absolute else Path(out),
+            SMALL,
+            SETTINGS,
+        )
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_may_not_be_written_to_is_refused(strangers, tmp_path):
+    (tmp_path / "closed").mkdir(mode=0o500)
+    with pytest.raises(UserError, match="^--out: .*: you may not write to the folder .*closed; name a file elsewhere$"):
+        answer_folder(strangers, tmp_path / "no weights", tmp_path / "closed/new/out.csv", SMALL, SETTINGS)
 
 
 # DVC's links

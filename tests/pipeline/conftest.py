@@ -7,6 +7,8 @@ import sys
 
 import numpy as np
 import pytest
+from matplotlib.cbook import get_sample_data
+from PIL import Image
 
 from benchmarks.training import networks
 from stages.common.params import load_params
@@ -18,8 +20,8 @@ from tests.slice import others
 # Three batches; a version with a validation part has a smaller last one. An emulator is some 30 times slower.
 COUNT = 96
 
-# Every network of the benchmarks' list, each optimizer, and the versions with ResNet50.
-NAMES = [*sorted(networks()), *sorted(others()), *load_params(ROOT / "params.yaml").models, "resnet50"]
+# Every network of the benchmarks' list, each optimizer, the versions, ResNet50, and the corrupted test images.
+NAMES = [*sorted(networks()), *sorted(others()), *load_params(ROOT / "params.yaml").models, "resnet50", "corruptions"]
 
 
 needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
@@ -59,6 +61,8 @@ def pixels(tmp_path_factory):
     folder = tmp_path_factory.mktemp("formats")
     files = {name: content for name, (content, _, _) in FORMATS.items()}
     files |= {name: encoded(PHOTO, "PNG", icc_profile=profile(*space)) for name, space in SPACES.items()}
+    whole = Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False))  # the larger, the more kinds of blocks
+    files |= {f"whole {form}": encoded(whole, form, quality=60) for form in ("HEIF", "AVIF")}
     for name, content in files.items():
         (folder / name).write_bytes(content)
 

@@ -117,7 +117,8 @@ def test_without_data_the_report_s_page_stays(branch):
     before = page.read_bytes()
     output = branch.make("report", status=2)
     assert (
-        "error: the report needs data/sample_images, data/prepared; `make pull` or `make repro` brings that." in output
+        "error: the report needs data/sample_images, data/prepared, models/weights; `make pull` or `make repro` brings that."
+        in output
     )
     assert page.read_bytes() == before
 

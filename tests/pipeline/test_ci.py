@@ -33,7 +33,8 @@ def test_gitlab_runs_the_same_commands():
 
 def test_every_command_exists():
     makefile = (ROOT / "Makefile").read_text()
-    for command in [*COMMANDS, *(step["run"] for step in STEPS["verify.yml"] if "run" in step)]:
+    others = [step["run"] for name in ("macos.yml", "verify.yml") for step in STEPS[name] if "run" in step]
+    for command in COMMANDS + others:
         if command.startswith("make "):
             assert re.search(rf"^{command.removeprefix('make ')}: ", makefile, re.MULTILINE), command
         else:
@@ -43,9 +44,9 @@ def test_every_command_exists():
 
 
 def test_a_fork_gets_neither_secrets_nor_the_right_to_write():
-    assert set(WORKFLOWS) == {"ci.yml", "comment.yml", "verify.yml"}
+    assert set(WORKFLOWS) == {"ci.yml", "comment.yml", "macos.yml", "verify.yml"}
     assert set(WORKFLOWS["ci.yml"]["on"]) == {"pull_request", "push"}
-    for name in ("ci", "verify"):
+    for name in ("ci", "macos", "verify"):
         assert WORKFLOWS[f"{name}.yml"]["permissions"] == {"contents": "read"}
         assert "permissions" not in WORKFLOWS[f"{name}.yml"]["jobs"][name]
     for name, workflow in WORKFLOWS.items():

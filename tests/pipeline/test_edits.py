@@ -14,6 +14,7 @@ ROOMS = {
     "stages/assets.py": {"download", "report"},
     "stages/common": EVERY,
     "stages/compute": {"train", "evaluate", "infer"},
+    "stages/corruptions.py": {"evaluate"},
     "stages/download": {"download"},
     "stages/evaluate.py": {"evaluate"},
     "stages/images": {"infer", "plots", "report"},
@@ -32,7 +33,7 @@ ROOMS = {
 }
 LOCKS = {"compute": EVERY, "report": {"plots", "report"}}  # all others: nothing
 PARAMS = {  # what is written in place of what: the stages, of which one version's has its name
-    ("seed: 42", "seed: 43"): {"train", "report"},
+    ("seed: 42", "seed: 43"): {"train", "evaluate", "report"},
     ("threads: 2", "threads: 1"): {"train", "evaluate", "infer", "report"},
     ("instructions: avx2", "instructions: native"): {"train", "evaluate", "infer"},
     ("device: auto", "device: cpu"): {"train", "evaluate", "infer"},

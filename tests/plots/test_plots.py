@@ -15,17 +15,18 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.cli import UserError
 from stages.images.shown import read_pictures
-from stages.outputs import read_history
+from stages.outputs import CORRUPTIONS, read_history
 from stages.plots import charts
 from stages.plots.__main__ import draw_top_k, plots
 from stages.scoring import confusion
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 
 EPOCHS = {"first": 3, "second_one": 2}  # versions, and the most epochs that they may train
 NAMES = {
     "digit_pixels.png",
     "learning_curves.png",
     "calibration.png",
+    "robustness.png",
     "confusion_first.png",
     "mistakes_first.png",
     "confusion_second_one.png",
@@ -33,7 +34,7 @@ NAMES = {
     "resnet50_top_k.png",
 }
 COMMAND = (
-    "import json, sys; from stages.plots.__main__ import plots; plots(*sys.argv[1:7], epochs=json.loads(sys.argv[7]))"
+    "import json, sys; from stages.plots.__main__ import plots; plots(*sys.argv[1:8], epochs=json.loads(sys.argv[8]))"
 )
 
 
@@ -62,6 +63,8 @@ def write_inputs(folder: Path) -> None:
         guesses = [(label + (place % step == 0)) % 10 for place, label in enumerate(labels.tolist())]
         rows = [(a, b, f"{0.5 + place / 200:.6f}") for place, (a, b) in enumerate(zip(labels, guesses, strict=True))]
         write_rows(folder / f"predictions/{version}.csv", "actual,predicted,probability", rows)
+        rows = [(name, 0.9 - place / (10 * step)) for place, name in enumerate(CORRUPTIONS)]
+        write_rows(folder / f"robustness/{version}.csv", "corruption,accuracy", rows)
     (folder / "images").mkdir()
     shutil.copy(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), folder / "images/$a$ \u5b57.jpg")
     (folder / "images/broken.jpg").write_text("no image")
@@ -80,7 +83,7 @@ def prediction(label: str, probability: float) -> dict:
 
 
 def arguments(folder: Path, out: Path) -> list[str]:
-    names = ("prepared", "history", "predictions", "resnet50.json", "images")
+    names = ("prepared", "history", "predictions", "robustness", "resnet50.json", "images")
     return [*(str(folder / name) for name in names), str(out)]
 
 
@@ -140,7 +143,7 @@ def test_the_user_s_settings_change_no_byte_and_cause_no_message(drawn, inputs, 
         SOURCE_DATE_EPOCH="1",
     )
     assert contents(tmp_path / "out") == drawn
-    assert printed == f"{tmp_path / 'out'}: 8 images\n"
+    assert printed == f"{tmp_path / 'out'}: 9 images\n"
 
 
 def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs, tmp_path):
@@ -158,6 +161,7 @@ def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs
         "prepared/test_labels.npy",
         "history/second_one.csv",
         "predictions/second_one.csv",
+        "robustness/second_one.csv",
         "resnet50.json",
         "images/$a$ \u5b57.jpg",
     ],
@@ -211,6 +215,16 @@ def test_learning_curves_show_training_validation_the_best_epoch_and_an_early_st
         assert [list(line.get_ydata()) for line in accuracy.lines[:2]] == [[80, 90, 95], [85, 95, 90]]
 
 
+def test_the_accuracy_on_corrupted_images_has_a_row_a_corruption_and_a_mark_a_version():
+    accuracies = {
+        name: dict.fromkeys(CORRUPTIONS, share) | {"noisy": 0.5} for name, share in (("a", 0.75), ("b", 0.875))
+    }
+    (axes,) = charts.draw_robustness(accuracies).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == list(CORRUPTIONS.values())
+    assert [list(line.get_xdata()) for line in axes.lines] == [[75, 75, 75, 50, 75], [87.5, 87.5, 87.5, 50, 87.5]]
+
+
+@on_linux
 def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_writes(inputs):
     photograph = inputs / "images/$a$ \u5b57.jpg"
     photograph.rename(os.fsdecode(os.fsencode(photograph.parent) + b"/\xff.jpg"))

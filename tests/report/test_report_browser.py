@@ -2,16 +2,25 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
+import keras
+import numpy as np
 import pytest
 from selenium import webdriver
 from selenium.webdriver.chrome.service import Service
+from selenium.webdriver.common.action_chains import ActionChains
+from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
 
+from stages import outputs
 from stages.assets import Asset
+from stages.common import paths
 from stages.common.cli import UserError
 from stages.download.fetch import Fetcher
+from stages.evaluate import plain
+from stages.report import try_it
 from tests.conftest import ROOT, report_of_the_current_folder
 from tests.report.test_report import HOSTILE, make_small
 
@@ -238,3 +247,160 @@ def test_other_projects_pages_open_without_errors_too(driver, report_inputs, tmp
     assert browser.requests() == {browser.url}
     assert browser.run("return document.documentElement.scrollWidth") == 360
     assert HOSTILE in driver.find_element(By.ID, "resnet50").text
+
+
+LAYERS = keras.layers
+ARGUMENTS = {  # of layers that need some
+    "GaussianNoise": {"stddev": 0.5},
+    "RandomRotation": {"factor": 0.5},
+    "RandomShear": {"x_factor": 0.5, "y_factor": 0.5},
+    "RandomTranslation": {"height_factor": 0.5, "width_factor": 0.5},
+    "RandomZoom": {"height_factor": 0.5},
+}
+
+
+def chains() -> Iterator[list[keras.Layer]]:
+    """Layers of networks: all layers and activations that the page computes, with the arguments that matter."""
+    yield from ([LAYERS.Dense(5, activation=name)] for name in try_it.ACTIVATIONS)
+    needed = {name: ARGUMENTS.get(name, {"rate": 0.5} if "Dropout" in name else {}) for name in try_it.IDENTITY}
+    yield from ([getattr(LAYERS, name)(**arguments)] for name, arguments in needed.items())
+    yield [
+        LAYERS.Conv2D(3, 5, strides=(2, 3), activation="relu"),
+        LAYERS.BatchNormalization(epsilon=0.01),
+        LAYERS.Flatten(),
+    ]
+    yield [LAYERS.Conv2D(3, (4, 3), strides=3, padding="same", use_bias=False), LAYERS.BatchNormalization(scale=False)]
+    yield [
+        LAYERS.Conv2D(4, 28),
+        LAYERS.Activation("tanh"),
+        LAYERS.Conv2D(3, 1),
+        LAYERS.BatchNormalization(center=False),
+    ]
+    yield [LAYERS.Conv2D(3, 2, padding="same"), LAYERS.MaxPooling2D(3, strides=2, padding="same"), LAYERS.Softmax()]
+    yield [LAYERS.Conv2D(3, 2), LAYERS.AveragePooling2D((3, 2), strides=2, padding="same")]
+    yield [LAYERS.Conv2D(3, 2), LAYERS.MaxPooling2D((2, 3)), LAYERS.AveragePooling2D(2)]
+    yield [
+        LAYERS.Conv2D(3, 2),
+        LAYERS.ReLU(max_value=0.5, negative_slope=0.1, threshold=0.2),
+        LAYERS.GlobalMaxPooling2D(),
+    ]
+    yield [LAYERS.Conv2D(3, 2), LAYERS.LeakyReLU(0.3), LAYERS.GlobalAveragePooling2D(), LAYERS.Dense(4, use_bias=False)]
+
+
+def of_the_page(browser, script: str, *arguments):
+    """What a function of the page's script gives; typed arrays become lists."""
+    return browser.run(f"return [...{script}]", *arguments)
+
+
+def choose(browser, option: str) -> dict[str, list[float]]:
+    """The probabilities of each version for a test image of the list."""
+    return browser.run(
+        """const list = document.getElementById("try-image");
+        list.value = arguments[0];
+        list.dispatchEvent(new Event("change"));
+        const shares = (bars) => [...bars].map(bar => Number(bar.style.getPropertyValue("--p")));
+        const found = document.querySelectorAll("[data-network]");
+        return Object.fromEntries([...found].map(each => [each.dataset.network, shares(each.children)]))""",
+        option,
+    )
+
+
+def choose_all(browser) -> tuple[list[int], dict[str, np.ndarray]]:
+    """The places in the test set of all images of the list, and the probabilities (images, digits) by version."""
+    options = browser.run(
+        "return [...document.querySelectorAll('#try-image option')].map(each => [each.value, each.text])"
+    )
+    rows = [int(text.split()[1].strip(",")) for value, text in options if value]
+    found = [choose(browser, value) for value, _ in options if value]
+    return rows, {name: np.array([each[name] for each in found]) for name in found[0]}
+
+
+def seen(browser) -> np.ndarray:
+    """The 28 x 28 bytes that the networks got last."""
+    script = "document.getElementById('try-seen').getContext('2d').getImageData(0, 0, 28, 28).data"
+    return np.array(of_the_page(browser, script)).reshape(28, 28, 4)[..., 0]
+
+
+def test_the_page_gives_keras_probabilities_of_50_test_images(browser, untrained, test_arrays):
+    browser.open()
+    rows, found = choose_all(browser)
+    images = np.load(test_arrays / "test_images.npy")[rows][..., None]
+    assert len(set(rows)) == 50 and set(found) == {"mlp", "convnet"}
+    for name, shares in found.items():
+        expected = keras.saving.load_model(untrained / f"{name}.keras").predict(images, verbose=0)
+        np.testing.assert_allclose(shares, expected, rtol=0, atol=1e-5)
+
+
+def test_the_recorded_page_gives_the_recorded_predictions(driver):
+    browser = Browser(driver, (ROOT / paths.REPORT / "index.html").as_uri())
+    browser.open()
+    rows, found = choose_all(browser)
+    assert found
+    for name, shares in found.items():
+        recorded = outputs.read_predictions(ROOT / paths.predictions(name))
+        assert shares.argmax(axis=1).tolist() == recorded.predicted[rows].tolist()
+        np.testing.assert_allclose(shares.max(axis=1), recorded.probability[rows], rtol=0, atol=1e-5)
+
+
+def test_every_layer_and_activation_is_computed_as_keras_does(browser, tmp_path):
+    browser.open()
+    random = np.random.default_rng(0)
+    pixels = random.integers(0, 256, (1, 28, 28, 1), np.uint8)
+    used = set()
+    for chain in chains():
+        model = keras.Sequential([keras.Input((28, 28, 1)), *chain])
+        model.set_weights(
+            [random.random(weight.shape, np.float32) - (weight.ndim > 1) / 2 for weight in model.get_weights()]
+        )
+        model.save(tmp_path / "m.keras")
+        layers = plain(tmp_path / "m.keras", model)["layers"]
+        assert try_it.why_not(0, layers) == ""
+        used |= {layer["type"] for layer in layers}
+        network = {"name": "any", "layers": [try_it.needed(layer) for layer in layers]}
+        script = "probabilities(decodeNetwork(arguments[0]), arguments[1])"
+        found = of_the_page(browser, script, network, pixels.ravel().tolist())
+        expected = model.predict(np.float32(pixels) / 255, verbose=0)
+        np.testing.assert_allclose(found, expected.ravel(), rtol=1e-5, atol=1e-5, err_msg=str(chain))
+    assert used == {*try_it.COMPUTED, *try_it.IDENTITY}
+
+
+@pytest.mark.parametrize("kind", ["mouse", "touch"])
+def test_a_drawing_is_scaled_centred_and_classified(browser, kind):
+    """A long stroke beside the middle becomes 20 pixels high, and its centre of mass lies where MNIST's do."""
+    browser.open()
+    pad = browser.driver.find_element(By.ID, "try-pad")
+    browser.run("arguments[0].scrollIntoView({block: 'center', behavior: 'instant'})", pad)
+    actions = ActionChains(browser.driver, 50)
+    actions.w3c_actions.add_pointer_input(kind, kind)
+    pen = actions.w3c_actions.pointer_action
+    if kind == "touch":
+        actions = ActionChains(browser.driver, 50, devices=[PointerInput("touch", "finger")])
+        pen = actions.w3c_actions.pointer_action
+    pen.move_to(pad, -80, -60).pointer_down().move_to(pad, -80, 40).move_to(pad, -70, 110).pointer_up()
+    actions.perform()
+    image = seen(browser).astype(float)
+    rows, columns = np.nonzero(image)
+    assert np.ptp(rows) == 19 and np.ptp(columns) < 10
+    middle = [np.average(np.arange(28) + 0.5, weights=image.sum(axis=axis)) for axis in (0, 1)]
+    assert min(middle) > 13.9 and max(middle) < 15.1
+    said = browser.driver.find_element(By.ID, "try-said")
+    assert said.aria_role == "status" and "mlp: " in said.text and "convnet: " in said.text
+    browser.driver.find_element(By.ID, "try-clear").click()
+    assert said.text == "" and not seen(browser).any()
+
+
+def test_mnist_s_own_images_keep_their_size_and_place(browser, test_arrays):
+    """Ten times as large and moved, they come back: so a drawing is scaled and centred as they were."""
+    browser.open()
+    images = np.rint(np.load(test_arrays / "test_images.npy")[:30] * 255)
+    for image in images:
+        moved = np.pad(np.kron(image, np.ones((10, 10))), ((17, 3), (2, 18)))
+        script = "fitted({width: 300, height: 300, values: arguments[0]})"
+        assert of_the_page(browser, script, moved.ravel().tolist()) == image.ravel().tolist()
+
+
+def test_a_test_image_is_chosen_by_keyboard(browser):
+    browser.open()
+    browser.driver.find_element(By.ID, "try-image").send_keys("\ue015")  # arrow down
+    assert browser.driver.find_element(By.ID, "try-said").text.startswith("mlp: ")
+    assert seen(browser).any()

@@ -1,5 +1,6 @@
 """`make faults` with few tries: a run that is broken in any of these ways gives the right bytes in the end."""
 
+import contextlib
 import shutil
 import subprocess
 import sys
@@ -31,7 +32,7 @@ def lab(tmp_path) -> Lab:
     (tmp_path / "folder/deep").mkdir(parents=True)
     (tmp_path / "folder/deep/a").write_text("a")
     (tmp_path / "b.csv").write_text("b")
-    made.right = made.bytes_of(["folder", "b.csv"])
+    made.right, made.halves = made.bytes_of(["folder", "b.csv"]), {}
     made.expect(["folder", "b.csv"], whole=True)
     return made
 
@@ -58,6 +59,24 @@ def test_an_output_that_is_not_there_is_wrong_only_at_the_end(lab):
     lab.expect(["folder", "b.csv"], whole=False)
     with pytest.raises(WrongError, match="^folder is missing"):
         lab.expect(["folder", "b.csv"], whole=True)
+
+
+def test_a_learning_curve_may_end_after_an_epoch_but_not_within_one_and_not_beside_all_other_outputs(lab):
+    path, whole = lab.folder / "b.csv", b"epoch,loss\n1,0.5\n2,0.25\n"
+    path.write_bytes(whole)
+    lab.right |= lab.bytes_of(["b.csv"])
+    lab.halves = {"b.csv": faults.first_epochs(whole)}
+    lab.expect(["folder", "b.csv"], whole=False)
+    fine = []
+    for end in range(len(whole)):
+        path.write_bytes(whole[:end])
+        with contextlib.suppress(WrongError):
+            lab.expect(["b.csv", "model"], whole=False)
+            fine.append(whole[:end])
+        for paths, complete in ((["b.csv", "folder"], False), (["b.csv", "model"], True)):
+            with pytest.raises(WrongError, match=r"^b\.csv is not what"):
+                lab.expect(paths, complete)
+    assert fine == [b"epoch,loss\n1,0.5", b"epoch,loss\n1,0.5\n2,0.25"]
 
 
 def test_the_page_keeps_the_rows_that_were_not_tried_again(tmp_path):

@@ -277,11 +277,17 @@ def test_a_layer_that_cannot_be_trained_is_named(digits, monkeypatch):
         fit(version(*layers), digits)
 
 
-def test_each_epoch_is_reported(digits):
-    model, rows = version(), []
-    built = network.build("v", model, SHAPE, mnist.CLASSES)
-    history = loop.fit(built, network.optimizer("v", model), digits, model, 42, on_epoch_end=rows.append)
-    assert rows == history and len(rows) == 2
+def test_each_epoch_is_reported_with_those_before_it_also_where_a_training_goes_on(digits, tmp_path):
+    model, seen = version(epochs=3), []
+
+    def run(checkpoint: Checkpoint) -> list[dict]:
+        options = {"checkpoint": checkpoint, "on_epoch_end": lambda rows: seen.append(list(rows))}
+        return loop.train("v", model, digits, 42, **options)[1]
+
+    with pytest.raises(KeyboardInterrupt):
+        run(CutOff(tmp_path / "v.ckpt", bytes(32), after=2))
+    history = run(Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    assert seen == [history[:1], history[:2], history]
 
 
 def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):

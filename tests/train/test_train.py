@@ -12,10 +12,12 @@ from stages import mnist, network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
 from stages.evaluate import evaluate
-from stages.outputs import HISTORY, read_fingerprints
+from stages.outputs import HISTORY, read_fingerprints, read_history
 from stages.train import loop
 from stages.train.__main__ import train
+from stages.train.checkpoint import Checkpoint
 from tests.conftest import ROOT, lay
+from tests.train.test_loop import CutOff
 
 MLP = {
     "layers": [
@@ -107,12 +109,38 @@ def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits
     assert [row["epoch"] for row in rows] == ["1", "2"]
     loaded = keras.saving.load_model(tmp_path / "1.keras")
     assert loaded.predict(digits.images[:3], verbose=0).shape == (3, 10)
-    evaluate(loaded, digits, tmp_path / "m.json", tmp_path / "c.csv", tmp_path / "p.csv", tmp_path / "d.json")
+    evaluate(loaded, digits, 42, *(tmp_path / name for name in ("m.json", "c.csv", "p.csv", "d.json", "r.csv")))
     metrics = json.loads((tmp_path / "m.json").read_text())
     with (tmp_path / "p.csv").open(newline="") as file:
         predictions = list(csv.DictReader(file))
     assert len(predictions) == 600  # more than one batch, and the last one smaller
     assert metrics["accuracy"] == pytest.approx(np.mean([row["actual"] == row["predicted"] for row in predictions]))
+
+
+def test_a_training_that_is_cut_off_leaves_its_epochs_and_nothing_that_passes_for_a_result(digits, tmp_path):
+    outputs = [tmp_path / name for name in ("v.keras", "history.csv", "fingerprints.csv")]
+    model = Model.model_validate(MLP | {"epochs": 3})
+    train("v", model, 42, digits, *outputs)
+    whole = [path.read_bytes() for path in outputs]
+    with pytest.raises(KeyboardInterrupt):
+        train("v", model, 42, digits, *outputs, CutOff(tmp_path / "v.ckpt", bytes(32), after=3))
+    assert {path.name for path in tmp_path.iterdir()} == {"history.csv", "v.ckpt"}
+    half = outputs[1].read_bytes()
+    assert half.count(b"\n") == 2 and whole[1].startswith(half + b"\n3,")
+    with pytest.raises(UserError, match=r"history\.csv, line 3: the line has no end.* training .* run `dvc repro`"):
+        read_history(outputs[1])
+    train("v", model, 42, digits, *outputs, Checkpoint(tmp_path / "v.ckpt", bytes(32)))
+    assert [path.read_bytes() for path in outputs] == whole
+
+
+def test_a_training_that_fails_in_its_first_epoch_leaves_what_was_there(digits, tmp_path):
+    outputs = [tmp_path / name for name in ("v.keras", "history.csv", "fingerprints.csv")]
+    train("v", Model.model_validate(MLP), 42, digits, *outputs)
+    before = [path.read_bytes() for path in outputs]
+    diverging = Model.model_validate(MLP | {"optimizer": {"name": "SGD", "learning_rate": 1e30}})
+    with pytest.raises(UserError, match="epoch 1: "):
+        train("v", diverging, 42, digits, *outputs)
+    assert [path.read_bytes() for path in outputs] == before
 
 
 def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):

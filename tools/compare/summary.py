@@ -8,9 +8,8 @@ link to the commit's own file, and the learning curves are also drawn in charact
 """
 
 import argparse
-import csv
-import io
 import json
+import math
 import os
 import sys
 from pathlib import Path
@@ -46,14 +45,14 @@ def curve(values: list[float]) -> str:
     return "".join(BARS[round((value - low) / span * (len(BARS) - 1)) if span else 0] for value in values)
 
 
-def curves(history: str) -> list:
-    """Epochs of a learning curve's CSV, then its loss and its val_loss: `0.48 ▇▃▁ 0.31`, nothing where it has none."""
-    rows = list(csv.DictReader(io.StringIO(history)))
+def curves(path: Path) -> list:
+    """Epochs of a learning curve, then its loss and its val_loss: `0.48 ▇▃▁ 0.31`, nothing where it has none."""
+    history = outputs.read_history(path)
     cells = []
-    for name in ("loss", "val_loss"):
-        values = [float(row[name]) for row in rows if row[name]]
+    for column in map(outputs.HISTORY.index, ("loss", "val_loss")):
+        values = [value for value in history[:, column].tolist() if not math.isnan(value)]
         cells.append(f"{values[0]:.3f} {curve(values)} {values[-1]:.3f}" if values else "")
-    return [len(rows), *cells]
+    return [len(history), *cells]
 
 
 def over_seeds(path: Path, seed: int, metrics: dict[str, float]) -> str:
@@ -78,7 +77,7 @@ def results(metrics: dict[str, dict[str, dict]], seed: int) -> list[str]:
         if "accuracy" in now and history.is_file():
             version, accuracy = Path(file).stem, now["accuracy"]
             luck = over_seeds(ROOT / paths.over_seeds(version), seed, now)
-            row = [f"`{version}`", luck, with_interval(accuracy), now.get("loss"), *curves(history.read_text())]
+            row = [f"`{version}`", luck, with_interval(accuracy), now.get("loss"), *curves(history)]
             rows.append((accuracy, row))
     rows.sort(key=lambda row: row[0], reverse=True)
     return table(HEAD, *(row for _, row in rows))

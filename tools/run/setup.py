@@ -109,6 +109,16 @@ def ready_uv() -> None:
         fail("pip could not install uv, as it says above; `pip config list` shows where it looks")
 
 
+def has_home() -> bool:
+    """Whether uv can keep what it fetches in the user's home; a container's user may have none, or none to write in."""
+    folder = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")  # as it is, without a home
+    try:
+        os.makedirs(folder if os.path.isabs(folder) else os.devnull, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
 def uv(*arguments: str | Path) -> int:
     """Run uv with the user's settings for uv and, where these say nothing, for pip; return its exit status."""
     env, options = environment(), ["--no-config"]
@@ -119,6 +129,9 @@ def uv(*arguments: str | Path) -> int:
             options.append("--no-index")
         if SOURCES[name]:
             env.setdefault(SOURCES[name], value)
+    if not has_home():
+        env.setdefault("UV_CACHE_DIR", str(UV_VENV / "cache"))
+        env.setdefault("UV_PYTHON_INSTALL_DIR", str(UV_VENV / "pythons"))
     return subprocess.run([str(UV), *map(str, arguments), *options], env=env, cwd=str(ROOT)).returncode
 
 
@@ -147,6 +160,14 @@ def create_venv() -> None:
         )
 
 
+def add_our_own() -> None:
+    """What each Python of `.venv` does first: it finds the commands there, and has a name for a user without one."""
+    file = ROOT / "tools/run/venv_path.pth"
+    (site,) = VENV.glob("lib/python3*/site-packages")
+    if not (site / file.name).is_file() or (site / file.name).read_bytes() != file.read_bytes():
+        shutil.copy(str(file), str(site))
+
+
 def sync(locks: list[Path]) -> None:
     """Make what `.venv` has equal to the locks."""
     options = ["--require-hashes", "--require-build-hashes", "--build-constraints", ROOT / "requirements/setup.txt"]
@@ -160,8 +181,7 @@ def sync(locks: list[Path]) -> None:
             "uv could not install the locks, as it says above. It heeds pip's settings of where to look (`pip config list`)"
             " and variables such as UV_DEFAULT_INDEX, but no uv.toml"
         )
-    site = next(VENV.glob("lib/python3*/site-packages"))
-    shutil.copy(str(ROOT / "tools/run/venv_path.pth"), str(site))
+    add_our_own()
 
 
 def compare(locks: list[Path]) -> tuple[int, str]:
@@ -196,6 +216,7 @@ def set_up(extras: list[str]) -> None:
             fail(f".venv is not what the locks say:\n{differences}Try `.uv/bin/uv cache clean`, and once more")
     if chosen != had or not CHOSEN.is_file():
         CHOSEN.write_text(" ".join(chosen))
+    add_our_own()
 
 
 def main() -> None:

@@ -88,9 +88,9 @@ def judge(name: str, committed: Path, rerun: Path) -> Outcome:
     old, new = content(committed / name), content(rerun / name)
     if old is not None and old == new:
         return Outcome(name)
-    suffix = PurePosixPath(name).suffix
-    if suffix in tolerance.NOT_COMPARED:
-        return Outcome(name, "uncompared", f"there is no tolerance for {suffix} files")
+    suffix, weights = PurePosixPath(name).suffix, PurePosixPath(name).is_relative_to(paths.WEIGHTS)
+    if suffix in tolerance.NOT_COMPARED or weights:
+        return Outcome(name, "uncompared", f"there is no tolerance for {'weights' if weights else f'{suffix} files'}")
     if old is None or new is None:
         return Outcome(name, "beyond", "must be the same to the bit on every platform")
     if PurePosixPath(name).is_relative_to(paths.FINGERPRINTS):

@@ -6,9 +6,10 @@ ran on. No time and no name of a person or a machine is in it: the same rerun on
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md has the form.
 """
 
-import getpass
 import json
+import os
 import platform
+import pwd
 import re
 import subprocess
 import sys
@@ -99,10 +100,21 @@ class Statement(Block):
         return {subject.name: subject.digest.sha256 for subject in self.subject}
 
 
+def read(path: Path) -> bytes:
+    """The bytes of a statement; UserError for what is a link, a folder or too large."""
+    if path.is_symlink() or not path.is_file():
+        raise UserError("is no file")
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise UserError(f"is larger than {MAX_BYTES >> 20} MiB")
+    return data
+
+
 def parse(data: bytes) -> Statement:
     """The statement in a file's bytes; UserError says what is wrong with one that is malformed or names a file twice."""
     try:
-        made = Statement.model_validate_json(data[: MAX_BYTES + 1])
+        made = Statement.model_validate_json(data)
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
@@ -153,15 +165,14 @@ def make(predicate: Predicate, digests: dict[str, str]) -> Statement:
 
 
 def who() -> str:
-    """A name for this user's file: the e-mail address that Git knows, the login name, or `unnamed`."""
+    """A name for this user's file: the e-mail address that Git knows, the login name, or the number of a nameless user."""
     try:
-        name = git(ROOT, "config", "user.email").strip()
+        return git(ROOT, "config", "user.email").strip()
     except UserError:
         try:
-            name = getpass.getuser()
-        except (OSError, KeyError, ImportError):  # a container's user without an entry in /etc/passwd
-            name = "unnamed"
-    return name
+            return pwd.getpwuid(os.getuid()).pw_name
+        except KeyError:
+            return str(os.getuid())
 
 
 def path_of(commit: str, who: str) -> Path:

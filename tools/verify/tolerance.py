@@ -22,6 +22,7 @@ TOLERANCES = {
     "epoch figure": 0.02,  # loss or accuracy after an epoch that both ran; 0.0092 seen
     "epochs": math.inf,  # how many; rounding decides where early stopping ends, and the accuracy shows if it matters
     "class score": 0.05,  # precision, recall or F1 of one digit, of about 1,000 images; 0.025 seen
+    "corrupted": 0.05,  # accuracy on corrupted test images; XXX seen
     "predicted class": 0.035,  # share of the test images that get another class; 0.018 seen
     "kernels": math.inf,  # trained weights in a model summary: like a model's, they cannot be compared; the metrics show if they matter
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
@@ -35,6 +36,7 @@ OF_ANOTHER_SEED = {
     "brier": 0.08,
     "epoch figure": 0.2,  # 0.0941 seen
     "class score": 0.4,  # 0.184 seen
+    "corrupted": 0.3,  # XXX seen
     "predicted class": 0.07,  # 0.0338 seen
 }
 if environment.KERAS_BACKEND == "jax":
@@ -43,7 +45,7 @@ if environment.KERAS_BACKEND == "jax":
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
 KEYS = ("accuracy", "loss", "ece", "brier", "kernels")  # of JSON files, whose names a key of such a figure has in it
-NOT_COMPARED = (".keras", ".png", ".html")  # a difference in their bytes does not say how large it is
+NOT_COMPARED = (".keras", ".png", ".html", ".md")  # a difference in their bytes does not say how large it is
 
 
 def require(truth: object, message: str) -> None:
@@ -64,12 +66,13 @@ def table_gaps(old: bytes, new: bytes) -> dict[str, float]:
     require(old and new and old[0].keys() == new[0].keys(), "other columns, or no rows")
     require(len(old) == len(new) or "epoch" in old[0], "another number of rows")
     gaps = {"epochs": abs(len(old) - len(new))} if "epoch" in old[0] else {}
+    figures = COLUMNS | {"accuracy": "corrupted"} if "corruption" in old[0] else COLUMNS
     for column in old[0]:
         pairs = [(a[column], b[column]) for a, b in zip(old, new, strict=False)]
         if column == "predicted":
             gaps["predicted class"] = sum(a != b for a, b in pairs) / len(pairs)
-        elif column in COLUMNS:
-            gaps[COLUMNS[column]] = max([gaps.get(COLUMNS[column], 0.0), *(gap(a, b) for a, b in pairs)])
+        elif column in figures:
+            gaps[figures[column]] = max([gaps.get(figures[column], 0.0), *(gap(a, b) for a, b in pairs)])
         else:
             # The probability of the predicted class follows the training, like the class.
             require(column == "probability" or all(a == b for a, b in pairs), f"another {column}")

@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from stages.common import cli, files
 from stages.common.cli import UserError
 from tools.checkout import ROOT, commit_of, git
-from tools.names import first_few
+from tools.names import first_few, on_one_line
 from tools.verify import compare, statement
 from tools.verify.statement import Statement
 
@@ -60,11 +60,10 @@ def own_key() -> str:
 
 def sign(path: Path, key: str) -> None:
     """Write the signature of the statement in `path`; `key` is a private key, or a public one that an agent holds."""
+    if not path.exists():
+        raise UserError(f"{path.relative_to(ROOT)}: no such statement; `make verify` makes it")
     try:
-        data = path.read_bytes()
-    except FileNotFoundError:
-        raise UserError(f"{path.relative_to(ROOT)}: no such statement; `make verify` makes it") from None
-    try:
+        data = statement.read(path)
         said = statement.parse(data).predicate
     except UserError as error:
         raise UserError(f"{path.relative_to(ROOT)} {error}; `make verify` makes it anew") from None
@@ -85,23 +84,34 @@ def signer_of(data: bytes, signature: Path, allowed: Path) -> str:
     if not signature.is_file():
         raise UserError("is not signed; `make sign` signs your own")
     found = ssh_keygen("-Y", "find-principals", "-s", signature, "-f", allowed, data=b"", stderr=subprocess.PIPE)
-    problem = found.stderr.decode(errors="replace")
     if found.returncode:
-        for line in problem.splitlines():
-            if "Couldn't parse" in line:
-                raise UserError(f"has a damaged signature ({line})")
-            if "expired" in line or "not yet valid" in line:
-                raise UserError(f"is signed by a key that is out of date ({line})")
-        raise UserError(f"is signed by a key that {allowed.name} does not list")
-    signer = found.stdout.decode().splitlines()[0]
-    check = ("-Y", "verify", "-f", allowed, "-I", signer, "-n", NAMESPACE, "-s", signature)
-    done = ssh_keygen(*check, data=data, stderr=subprocess.PIPE)
-    problem = done.stderr.decode(errors="replace")
-    if done.returncode and "namespace" in problem:
-        raise UserError(f"is signed by {signer} for another purpose than {NAMESPACE}")
-    if done.returncode:
-        raise UserError(f"is not what {signer} signed: it was changed afterwards, or the signature is another's")
-    return signer
+        raise UserError(why_nobody(found.stderr.decode(errors="replace"), allowed))
+    names, problem = found.stdout.decode().splitlines(), ""
+    for name in names:  # one key may have several, also with different options
+        check = ("-Y", "verify", "-f", allowed, "-I", name, "-n", NAMESPACE, "-s", signature)
+        done = ssh_keygen(*check, data=data, stderr=subprocess.PIPE)
+        if not done.returncode:
+            return name
+        problem += done.stderr.decode(errors="replace")
+    if "not permitted" in problem:
+        raise UserError(f"is signed by {names[0]}, whom {allowed.name} does not list for {NAMESPACE}")
+    if "namespace" in problem:
+        raise UserError(f"is signed by {names[0]} for another purpose than {NAMESPACE}")
+    raise UserError(f"is not what {names[0]} signed: it was changed afterwards, or the signature is another's")
+
+
+def why_nobody(problem: str, allowed: Path) -> str:
+    """Why `ssh-keygen` finds no name for a signature, from what it says."""
+    lines = problem.splitlines()
+    for line in lines:
+        if "Couldn't parse" in line:
+            return f"has a damaged signature ({line})"
+        if "expired" in line or "not yet valid" in line:
+            return f"is signed by a key that is out of date ({line})"
+    if "No principal matched." not in lines:
+        return f"cannot be checked ({'; '.join(lines)})"
+    unread = [line for line in lines if line.startswith(f"{allowed}:")]
+    return f"is signed by a key that {allowed.name} does not list" + (f" ({'; '.join(unread)})" if unread else "")
 
 
 def check_subject(made: Statement, commit: str, lock: bytes, lock_digest: str) -> None:
@@ -124,13 +134,13 @@ def gather(folder: Path, commit: str, allowed: Path) -> tuple[list[Signed], list
     signed, refused = [], []
     for path in sorted(folder.glob("*.json")):
         try:
-            data = path.read_bytes()
+            data = statement.read(path)
             signer = signer_of(data, path.with_name(f"{path.name}.sig"), allowed)
             made = statement.parse(data)
             check_subject(made, commit, lock, lock_digest)
             signed.append(Signed(signer, made))
         except UserError as error:
-            refused.append(f"refused: {path.name} {error}")
+            refused.append(on_one_line(f"refused: {path.name} {error}"))
     return signed, refused
 
 

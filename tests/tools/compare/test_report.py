@@ -15,7 +15,7 @@ from tools.compare.report import compare
 
 
 @pytest.fixture
-def project(downloaded, test_arrays, tmp_path):
+def project(downloaded, test_arrays, untrained, tmp_path):
     """Run the tool there: `project("--base", "main")` -> CompletedProcess; `project.folder` is the checkout."""
     folder = tmp_path / "project"
     folder.mkdir()
@@ -24,6 +24,7 @@ def project(downloaded, test_arrays, tmp_path):
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).symlink_to(downloaded / name)
     (folder / "data/prepared").symlink_to(test_arrays)
+    (folder / "models/weights").symlink_to(untrained / "weights")
     identity = [part for key in ("name", "email") for part in ("-c", f"user.{key}=test@example.org")]
     for command in (["add", "-A"], [*identity, "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)

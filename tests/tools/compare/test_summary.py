@@ -18,17 +18,15 @@ def test_a_curve_reaches_from_its_least_to_its_greatest_value(values, drawn):
     assert summary.curve(values) == drawn
 
 
-def test_a_version_without_a_validation_part_has_no_second_curve():
-    assert summary.curves("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.8,,\n2,0.25,0.9,,\n") == [
-        2,
-        "0.500 █▁ 0.250",
-        "",
-    ]
+def test_a_version_without_a_validation_part_has_no_second_curve(tmp_path):
+    path = tmp_path / "v.csv"
+    path.write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.8,,\n2,0.25,0.9,,\n")
+    assert summary.curves(path) == [2, "0.500 █▁ 0.250", ""]
 
 
 def test_the_curves_of_the_recorded_histories_have_a_bar_an_epoch():
     for path in (ROOT / "metrics/history").glob("*.csv"):
-        epochs, loss, _ = summary.curves(path.read_text())
+        epochs, loss, _ = summary.curves(path)
         with path.open(newline="") as file:
             assert epochs == len(list(csv.DictReader(file))) == len(loss.split()[1])
 

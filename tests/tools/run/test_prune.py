@@ -1,6 +1,7 @@
 """What no stage makes any more leaves no trace; what somebody wrote stays."""
 
 import json
+import re
 
 import pytest
 
@@ -40,16 +41,25 @@ def test_a_removed_version_leaves_nothing_behind(toy):
 
 
 @pytest.mark.slow
-def test_a_renamed_version_keeps_its_results_under_the_new_name(toy):
+def test_after_one_edit_that_removes_renames_and_adds_versions_all_commands_agree(toy):
+    toy.run("git", "checkout", "-qb", "edited")
     models = toy.models
-    models["convolution"] = models.pop("cnn")
-    models["more"] = models["mlp"] | {"epochs": 2}
-    toy.set_models(models)
+    mlp, cnn = models.pop("mlp"), models.pop("cnn")
+    toy.set_models(models | {"convolution": cnn, "more": mlp | {"epochs": 2}})
     toy.repro()
-    toy.commit("renamed")
-    assert lines_about(toy, "cnn") == ""
-    metrics = json.loads(toy.run("dvc", "metrics", "show", "--json"))[""]["data"]
-    assert sorted(metrics) == [f"metrics/{name}.json" for name in ("convolution", "mlp", "more")]
+    toy.commit("without mlp, cnn renamed, more added")
+    assert lines_about(toy, "cnn") == lines_about(toy, "mlp") == ""
+    names = ["convolution", "more"]
+    for text in (toy.run("dvc", "metrics", "show", "--json"), toy.run("dvc", "plots", "show", "--json")):
+        assert sorted(set(re.findall(r"metrics/(?:history/)?(\w+)\.(?:json|csv)", text))) == names
+    (row,) = [row["data"] for row in json.loads(toy.run("dvc", "exp", "show", "--json")) if row["rev"] == "workspace"]
+    assert sorted(row["metrics"]) == [f"metrics/{name}.json" for name in names]
+    assert sorted(row["params"]["params.yaml"]["data"]["models"]) == names
+    assert "reproduced to the bit" in toy.make("verify")
+    assert "removed: [cnn, mlp]" in toy.make("gate", "BASE=main", status=2)
+    with (toy.folder / "gate.yaml").open("a") as file:
+        file.write("removed: [cnn, mlp]\n")
+    assert "**shut**" not in toy.make("gate", "BASE=main")
 
 
 def test_a_file_that_somebody_has_changed_stays(toy):

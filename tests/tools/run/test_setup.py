@@ -149,6 +149,14 @@ def test_what_no_later_process_may_keep_is_compiled_at_once(fresh):
 # -------------------------------------------------------------------------------------------- the user's environment
 
 
+def test_without_a_home_uv_keeps_its_files_in_the_checkout(fresh):
+    """A container's user may have none."""
+    conf = (fresh.folder / "home/.config/pip/pip.conf").rename(fresh.folder / "pip.conf")
+    fresh.setup(HOME="/proc/nowhere", PIP_CONFIG_FILE=str(conf))
+    assert fresh.packages() == ["apple-1.0", "plum-1.0"]
+    assert (fresh.folder / ".uv/cache").is_dir()
+
+
 def filled(variables: dict[str, str], folder: Path) -> dict[str, str]:
     return {name: value.format(folder) for name, value in variables.items()}
 

@@ -5,7 +5,7 @@ import math
 
 import pytest
 
-from tools.verify import tolerance
+from tools.verify import compare, tolerance
 from tools.verify.tolerance import TOLERANCES
 
 
@@ -110,6 +110,16 @@ def test_a_history_without_a_validation_part_is_compared():
     assert tolerance.gaps("metrics/history/mlp.csv", old, new) == {"epochs": 0, "epoch figure": pytest.approx(0.01)}
 
 
+def test_the_accuracy_on_corrupted_images_has_a_tolerance_of_its_own_and_their_order_none():
+    old, new = (
+        table("corruption,accuracy", "none,0.97", "noisy,0.5"),
+        table("corruption,accuracy", "none,0.97", "noisy,0.53"),
+    )
+    assert tolerance.gaps("metrics/robustness/mlp.csv", old, new) == {"corrupted": pytest.approx(0.03)}
+    with pytest.raises(ValueError, match="another corruption"):
+        tolerance.gaps("metrics/robustness/mlp.csv", old, new.replace(b"noisy", b"shifted"))
+
+
 def test_predictions_count_the_pictures_with_another_class():
     def listed(wrong: int) -> bytes:
         return table("actual,predicted,probability", *(f"3,{8 if at < wrong else 3},0.9" for at in range(1000)))
@@ -128,3 +138,12 @@ def test_classes_of_a_picture_are_matched_by_name():
     assert tolerance.gaps(name, old, swapped_at_the_end) == {"probability": pytest.approx(0.0004)}
     other = pictures(("tabby", 0.5), ("fox", 0.2), ("lynx", 0.1))
     assert not tolerance.covers(tolerance.gaps(name, old, other))
+
+
+@pytest.mark.parametrize("name", ["models/weights/mlp.json", "metrics/report/cards/mlp.md"])
+def test_trained_weights_and_the_text_of_a_card_have_no_tolerance(tmp_path, name):
+    for side in ("committed", "rerun"):
+        (tmp_path / side / name).parent.mkdir(parents=True)
+        (tmp_path / side / name).write_text(f'{{"sha256": "{side}"}}')
+    assert compare.judge(name, tmp_path / "committed", tmp_path / "rerun").level == "uncompared"
+    assert compare.judge(name, tmp_path / "nothing", tmp_path / "rerun").level == "uncompared"

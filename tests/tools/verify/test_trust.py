@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from stages.common.cli import UserError
 from tests.conftest import ROOT
-from tools.verify import statement
+from tools.verify import statement, trust
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs OpenSSH's ssh-keygen")
 
@@ -77,6 +78,12 @@ class Project:
     def sign(self, who: str, key: str | None = None, status: int = 0) -> str:
         command = [sys.executable, "-m", "tools.verify.trust", "sign", "--who", who, "--key", self.home / (key or who)]
         return self.run(*map(str, command), status=status)
+
+    def sign_as_it_is(self, who: str, namespace: str = trust.NAMESPACE) -> None:
+        """Sign a file that `make sign` would refuse, or for another purpose."""
+        path = self.statements / f"{who}.json"
+        command = ("ssh-keygen", "-Y", "sign", "-q", "-f", str(self.home / who), "-n", namespace)
+        path.with_name(f"{path.name}.sig").write_text(self.run(*command, data=path.read_bytes()))
 
     def state_and_sign(self, *people: str, **seen: str) -> None:
         for person in people:
@@ -162,9 +169,21 @@ def swap(project: Project) -> None:
 
 
 def other_namespace(project: Project) -> None:
-    command = ("ssh-keygen", "-Y", "sign", "-q", "-f", str(project.home / "bob"), "-n", "git")
-    signature = project.run(*command, data=(project.statements / "bob.json").read_bytes())
-    (project.statements / "bob.json.sig").write_text(signature)
+    project.sign_as_it_is("bob", "git")
+
+
+def lead_elsewhere(project: Project) -> None:
+    (project.statements / "bob.json").unlink()
+    (project.statements / "bob.json").symlink_to("/dev/zero")
+
+
+def make_huge(project: Project) -> None:
+    (project.statements / "bob.json").write_bytes(b" " * (statement.MAX_BYTES + 1))
+
+
+def nest(project: Project) -> None:
+    (project.statements / "bob.json").write_text("[" * 1_000_000)
+    project.sign_as_it_is("bob")
 
 
 @pytest.mark.parametrize(
@@ -176,8 +195,11 @@ def other_namespace(project: Project) -> None:
         (other_namespace, "is signed by bob@example.org for another purpose than"),
         (lambda project: project.sign("bob", key="carol"), "is signed by a key that allowed_signers does not list"),
         (lambda project: (project.statements / "bob.json.sig").unlink(), "is not signed; `make sign` signs your own"),
+        (lead_elsewhere, "is no file"),
+        (make_huge, "is larger than 16 MiB"),
+        (nest, "is no statement"),
     ],
-    ids=["tampered", "another's signature", "damaged", "namespace", "not allowed", "unsigned"],
+    ids=["tampered", "another's signature", "damaged", "namespace", "not allowed", "unsigned", "link", "huge", "deep"],
 )
 def test_what_does_not_count_is_refused_by_name(project, attack, reason):
     project.allow("alice", "bob")
@@ -190,14 +212,41 @@ def test_what_does_not_count_is_refused_by_name(project, attack, reason):
     assert last.startswith("not trusted: 1 signer(s)")
 
 
-def test_an_expired_key_is_refused_with_its_date(project):
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ('valid-before="20200101"', r"is signed by a key that is out of date \(.* valid-before 2020-01-01"),
+        ('valid-after="20990101"', r"is signed by a key that is out of date \(.* valid-after 2099-01-01"),
+        ('namespaces="git,mail"', "is signed by bob@example.org, whom allowed_signers does not list for rerun@"),
+        ("no-such-option", r"is signed by a key that allowed_signers does not list \(.*:2: bad options: unknown"),
+        ("cert-authority", "is signed by a key that allowed_signers does not list$"),
+    ],
+)
+def test_a_line_of_the_list_that_does_not_allow_a_statement_is_told(project, options, reason):
     project.allow("alice")
-    project.allow("bob", options='valid-before="20200101"')
+    project.allow("bob", options=options)
     project.state_and_sign("alice", "bob")
     _, refused, last = project.trust(2, status=1)
-    assert refused.startswith("refused: bob.json is signed by a key that is out of date (")
-    assert "valid-before 2020-01-01" in refused
+    assert re.match(f"refused: bob.json {reason}", refused)
     assert last.startswith("not trusted: 1 signer(s)")
+
+
+def test_one_line_of_the_list_that_allows_a_key_is_enough(project):
+    project.allow("alice", options='namespaces="git,rerun@*",valid-after="20200101"')
+    key = (project.home / "bob.pub").read_text()
+    for line in ('bob@old valid-before="20200101"', "!bob,*@example.org"):
+        with (project.folder / "verification/allowed_signers").open("a") as file:
+            file.write(f"{line} {key}")
+    project.state_and_sign("alice", "bob")
+    assert project.trust(2)[1] == "*@example.org on P 1: reproduced: bits"
+
+
+def test_the_name_of_a_file_cannot_look_like_a_line_of_the_verdict(project):
+    project.allow("alice")
+    project.state_and_sign("alice")
+    (project.statements / "x\ntrusted: 9 signer(s).json").mkdir()
+    _, refused, _ = project.trust(1)
+    assert refused == "refused: x?trusted: 9 signer(s).json is no file"
 
 
 @pytest.mark.parametrize(

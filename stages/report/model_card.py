@@ -1,0 +1,64 @@
+"""Model cards: Markdown with a head in YAML that Hugging Face's hub reads (https://huggingface.co/docs/hub/model-cards)."""
+
+import io
+from collections.abc import Sequence
+
+from ruamel.yaml import YAML
+
+from stages.assets import Asset
+
+# The data's licence, as in assets.yaml, by the hub's identifiers (https://huggingface.co/docs/hub/repositories-licenses).
+LICENCES = {
+    "Apache-2.0", "BSD-3-Clause", "CC BY 2.0", "CC BY 3.0", "CC BY 4.0", "CC BY-SA 3.0", "CC BY-SA 4.0", "CC0 1.0", "MIT",
+}  # fmt: skip
+# Each metric of a version, and how the hub shows it.
+METRICS = {
+    "accuracy": "Accuracy",
+    "loss": "Cross-entropy",
+    "ece": "Expected calibration error",
+    "brier": "Brier score",
+}
+
+
+def source_of_data(assets: Sequence[Asset]) -> Asset:
+    """The first of MNIST's files: all have one licence."""
+    return next(asset for asset in assets if asset.group == "mnist")
+
+
+def licence(name: str) -> dict[str, str]:
+    """A licence as the head has it."""
+    identifier = name.lower().replace(" ", "-")
+    return {"license": identifier} if name in LICENCES else {"license": "other", "license_name": identifier}
+
+
+def figures(version: dict) -> list[dict]:
+    """The metrics of a version, the mean over seeds first."""
+    spread = version["spread"]
+    mean = {"type": "accuracy", "name": f"Accuracy, mean over {len(spread['seeds'])} seeds"} if spread else None
+    means = [mean | {"value": spread["accuracy"]["mean"]}] if spread else []
+    return means + [{"type": key, "name": name, "value": version[key]} for key, name in METRICS.items()]
+
+
+def head(version: dict, data: Asset) -> str:
+    """What machines read of a card, as YAML.
+
+    Args:
+        version: what `page.gather_version` gives.
+        data: one file of the data set.
+    """
+    result = {
+        "task": {"type": "image-classification", "name": "Image Classification"},
+        "dataset": {"type": "mnist", "name": "MNIST", "split": "test"},
+        "metrics": figures(version),
+    }
+    block = licence(data.licence) | {
+        "library_name": "keras",
+        "pipeline_tag": "image-classification",
+        "tags": ["keras", "mnist", "handwritten-digits"],
+        "datasets": ["mnist"],
+        "metrics": ["accuracy"],
+        "model-index": [{"name": version["name"], "results": [result]}],
+    }
+    text, yaml = io.StringIO(), YAML()
+    yaml.dump(block, text)
+    return text.getvalue()
