@@ -69,7 +69,7 @@ def save_png(figure: Figure, path: Path | str) -> None:
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")
-    drawn.quantize(MOST_COLOURS, kmeans=1, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
+    drawn.quantize(MOST_COLOURS, dither=Image.Dither.NONE).save(path, format="PNG", optimize=True)
 
 
 def draw_digit(image: np.ndarray, label: int) -> Figure:
