@@ -9,6 +9,7 @@ from importlib.util import LazyLoader
 from types import ModuleType
 
 from stages.common.environment import KERAS_BACKEND
+from stages.compute.quiet import without_notes
 
 # What Keras and TensorFlow import where they find it, and a stage never uses through them. Some of these are of the
 # report or of extras, and only sometimes here.
@@ -19,13 +20,17 @@ PUT_OFF, AS_A_WHOLE = "tensorflow._api.v2.", "tensorflow._api.v2.compat."
 
 
 class Late(SourceFileLoader):
-    """Loads a module of `tf` after all others: where packages are imported for it, `tf` keeps what it has by their names."""
+    """Loads a module of `tf` after all others, without TensorFlow's notes.
+
+    Where packages are imported for it, `tf` keeps what it has by their names.
+    """
 
     def exec_module(self, module: ModuleType) -> None:
         """See `importlib.abc.Loader`."""
         tf = vars(sys.modules["tensorflow"])
         kept = {name: tf[name] for name in ("distribute", "lite")}
-        super().exec_module(module)
+        with without_notes():
+            super().exec_module(module)
         tf.update(kept)
 
 

@@ -34,3 +34,8 @@ def test_what_was_left_out_or_put_off_can_be_used_later():
         "tf.compat.v1.reset_default_graph(); print(tf.distribute.has_strategy(), tf.lite.Interpreter)"
     )
     assert done.stdout.startswith("False <class"), done.stderr
+
+
+def test_what_comes_later_says_nothing():
+    done = python("from stages import compute; import keras; keras.backend.clear_session()")
+    assert (done.returncode, done.stderr) == (0, "")
