@@ -123,6 +123,8 @@ class Lab:
         self.environment = {key: value for key, value in os.environ.items() if not key.startswith(("DVC_", "MAKE"))}
         self.environment["PATH"] = os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")])
         self.environment |= {"DVC_SITE_CACHE_DIR": str(folder.with_name(f"{folder.name}-site"))}
+        # Python before 3.12.8 keeps half of a module's bytecode when the disk is full; `make setup` removes it.
+        self.environment["PYTHONDONTWRITEBYTECODE"] = "1"
         copy_project(folder)
         started = {None: time.monotonic()}
         with self.start(*REPRO, stdout=subprocess.PIPE) as process:

@@ -12,6 +12,7 @@ import ast
 import fcntl
 import functools
 import importlib.util
+import marshal
 import os
 import re
 import shutil
@@ -184,6 +185,16 @@ def sync(locks: list[Path]) -> None:
     add_our_own()
 
 
+def remove_cut_bytecode() -> None:
+    """Remove what Python cannot load: before 3.12.8 it keeps half of a module's bytecode when the disk is full (python/cpython#126606)."""
+    for folder in ("stages", "tools"):
+        for file in (ROOT / folder).rglob(f"*.{sys.implementation.cache_tag}.pyc"):
+            try:
+                marshal.loads(file.read_bytes()[16:])
+            except (EOFError, ValueError, TypeError):
+                file.unlink()
+
+
 def compare(locks: list[Path]) -> tuple[int, str]:
     """The exit status and the output of stages/common/locks.py in `.venv`; DAMAGED if there is none that runs."""
     command = [str(PYTHON), "-I", str(ROOT / "stages/common/locks.py"), *map(str, locks)]
@@ -196,6 +207,7 @@ def compare(locks: list[Path]) -> tuple[int, str]:
 
 def set_up(extras: list[str]) -> None:
     """Do what is missing: nothing, or bring `.venv` to the locks, or build it from nothing where it is damaged."""
+    remove_cut_bytecode()
     had = [name for name in CHOSEN.read_text().split() if name in EXTRAS] if CHOSEN.is_file() else []
     chosen = sorted({*had, *extras})
     locks = [ROOT / f"requirements/{name}.txt" for name in (*BASE, *chosen)]

@@ -6,6 +6,7 @@ The locks here are small ones, of packages that the tests write; uv, pip and Pyt
 import base64
 import hashlib
 import os
+import py_compile
 import shutil
 import subprocess
 import sys
@@ -253,6 +254,17 @@ def test_a_damaged_environment_is_noticed_and_mended(checkout, damage):
     assert (checkout.site / "venv_path.pth").is_file()
     assert not (checkout.site / "numpy.py").exists()
     assert checkout.setup() == ""
+
+
+def test_bytecode_that_was_cut_off_is_removed(checkout):
+    """Python would end every command with `marshal data too short`."""
+    cache = checkout.folder / "stages/common/__pycache__"
+    source = cache.parent / "locks.py"
+    whole, cut = (cache / f"{name}.{sys.implementation.cache_tag}.pyc" for name in ("locks", "cut"))
+    py_compile.compile(str(source), str(whole), doraise=True)
+    cut.write_bytes(whole.read_bytes()[:-9])
+    checkout.setup()
+    assert list(cache.iterdir()) == [whole]
 
 
 def test_a_set_up_that_was_cut_off_is_finished_by_the_next_one(checkout):

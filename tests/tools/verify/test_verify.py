@@ -423,7 +423,7 @@ def test_lingering_and_unrecorded_stages_and_outputs_are_named(copies):
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
-        ("seed: 1", "seed: 2", "train@tiny: recorded with another version of seed in params.yaml"),
+        ("seed: 1", "seed: 2", "evaluate@tiny, train@tiny: recorded with another version of seed in params.yaml"),
         (md5_of(ROOT / "stages/prepare.py"), "0" * 32, "prepare: recorded with another version of stages/prepare.py"),
         (
             "python -m stages.prepare",
