@@ -43,7 +43,7 @@ def training(results: dict) -> list[str]:
 
 
 def networks(results: dict) -> list[str]:
-    """Networks of benchmarks/networks.yaml beside `fit`: times and memory as shares of its own, and both accuracies."""
+    """Networks of benchmarks/networks.yaml beside `fit`: times, and both accuracies."""
     rows = []
     for name, block in results["networks"].items():
         ours, theirs = block["this_project"], block["keras_fit"]
@@ -54,11 +54,10 @@ def networks(results: dict) -> list[str]:
                 f"{theirs['epoch_s']:.2f} s",
                 f"{theirs['epoch_s'] / ours['epoch_s']:.2f}x",
                 f"{ours['first_s']:.1f} / {theirs['first_s']:.1f} s",
-                f"{ours['memory_mib'] / theirs['memory_mib']:.2f}x",
                 f"{ours['accuracy']:.4f} / {theirs['accuracy']:.4f}",
             ]
         )
-    head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "memory of `fit`'s", "accuracy"]
+    head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "accuracy"]
     return [*table(head, *rows), "", f"Times as fast as `fit`: {span(results)}."]
 
 
