@@ -14,9 +14,10 @@ from stages.images import source
 from stages.infer.classifier import Answer, Classifier
 
 ANSWERS_HEADER = ["image", "rank", "class_id", "label", "probability", "error"]
-# What `--out` does not overwrite.
-INPUTS = (paths.RAW, paths.PREPARED, paths.SAMPLES, paths.SAMPLE_LABELS, paths.RESNET50)
-RECORDED = (paths.METRICS, paths.OVER_SEEDS, *INPUTS)
+# What `--out` does not overwrite: all that the stages write.
+OUTPUTS = (
+    paths.RAW, paths.SAMPLES, paths.SAMPLE_LABELS, paths.PREPARED, paths.MODELS, paths.METRICS, paths.OVER_SEEDS,
+)  # fmt: skip
 
 
 def classify_folder(
@@ -111,7 +112,7 @@ def _problem(out: Path, images: Path | str) -> str | None:
         return f"you may not write to the folder {there}; name a file elsewhere"
     if os.path.isdir(images) and place.is_relative_to(os.path.realpath(images)):
         return "lies in the folder of images, and the next run would take it for one; name a file elsewhere"
-    if any(place.is_relative_to(os.path.realpath(path)) for path in RECORDED):
+    if any(place.is_relative_to(os.path.realpath(path)) for path in OUTPUTS):
         return "belongs to the pipeline's recorded results or inputs; name another file"
     return None
 
