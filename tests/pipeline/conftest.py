@@ -106,3 +106,29 @@ def pixels(tmp_path_factory):
         return subprocess.run(command, cwd=ROOT, text=True, stdout=subprocess.PIPE, check=True).stdout.splitlines()
 
     return run
+
+
+class Emulated:
+    """The tests of an emulated processor, which a subclass names as qemu does."""
+
+    processor: str
+
+    @property
+    def emulator(self) -> list[str]:
+        return ["qemu-x86_64", "-cpu", self.processor]
+
+    @pytest.fixture(scope="class")
+    def emulated(self, results, tapes) -> dict[str, str]:
+        """In one process, because TensorFlow takes half a minute to start. The versions' tapes are made there, too."""
+        return results(*NAMES, prefix=self.emulator, tapes=tapes)
+
+    def test_every_network_optimizer_and_version_has_the_same_bits(self, native, emulated):
+        assert emulated == native
+
+    def test_the_same_graphs_are_made_of_the_versions(self, emulated, tapes, native_tapes):
+        """So those of the other networks need not be made anew, for which the emulator would take ten times as long."""
+        assert same_graphs(tapes, native_tapes) == VERSIONS
+
+    def test_images_have_the_same_pixels(self, pixels):
+        """AVIF with SSE4.1 only: QEMU 7.2 computes some of what the decoder does with AVX2 wrongly; see test_portability.py."""
+        assert pixels(7, prefix=self.emulator) == pixels(7)

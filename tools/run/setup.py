@@ -164,9 +164,9 @@ def create_venv() -> None:
 def add_our_own() -> None:
     """What each Python of `.venv` does first: it finds the commands there, and has a name for a user without one."""
     file = ROOT / "tools/run/venv_path.pth"
-    (site,) = VENV.glob("lib/python3*/site-packages")
-    if not (site / file.name).is_file() or (site / file.name).read_bytes() != file.read_bytes():
-        shutil.copy(str(file), str(site))
+    for site in VENV.glob("lib/python3*/site-packages"):
+        if not (site / file.name).is_file() or (site / file.name).read_bytes() != file.read_bytes():
+            shutil.copy(str(file), str(site))
 
 
 def sync(locks: list[Path]) -> None:
