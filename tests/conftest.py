@@ -1,7 +1,6 @@
 """The real files, fetched once a session by the project's own download code, and slices of them."""
 
 import fcntl
-import gc
 import os
 import resource
 import shutil
@@ -247,5 +246,3 @@ def tensorflow() -> None:
     from stages import compute
 
     compute.set_up(ComputeSettings(seed=42, threads=2))
-    # Keras' `clear_session`, with which each training starts, has Python look at every object: not at those of the libraries.
-    gc.freeze()

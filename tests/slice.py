@@ -6,7 +6,6 @@ runs it under emulated ones. NAME: a version or network, `with-Adam` for an opti
 `initializers` or `corruptions`. Where the folder TAPES has the tape of a network (see tape.py), its graphs are not made again.
 """
 
-import gc
 import hashlib
 import pickle
 import sys
@@ -89,7 +88,6 @@ def main(inputs: str, weights: str, parameters: str, tapes: str, *names: str) ->
     if "corruptions" in names:
         report("corruptions", *(images for _, images in corruptions.corrupted(digits.images[..., 0], params.seed)))
     compute.set_up(params)
-    gc.freeze()  # before each training, Keras has Python look at every object: not at those of the libraries
     if "initializers" in names:
         report("initializers", *initial_weights())
     for name in [name for name in names if name not in ("resnet50", "initializers", "corruptions")]:
