@@ -21,6 +21,7 @@ XLA_FLAGS = {
     "xla_cpu_enable_platform_dependent_math": "false",  # the same exp, log, tanh, ... on every processor
     "xla_cpu_use_xnnpack": "false",  # picks its kernels by processor and heeds no setting
     "xla_cpu_experimental_ynn_fusion_type": "",  # YNNPACK does the same, so it may compute nothing
+    "xla_gpu_deterministic_ops": "true",  # the same bits in each run on the same GPU
 }
 HELD_TO_AVX2 = ("xla_cpu_max_isa", "xla_cpu_prefer_vector_width")
 

@@ -3,10 +3,15 @@
 `backend` is the module that compiles for the one that KERAS_BACKEND names (see environment.py).
 """
 
+import sys
+
 from stages.common import cli, environment
 from stages.common.params import ComputeSettings
 from stages.compute.lean import lean
 from stages.compute.quiet import without_notes
+
+if environment.KERAS_BACKEND == "jax":
+    sys.modules["tensorflow"] = None  # Keras would import it, where it is installed, only to seed it
 
 with without_notes(), lean():
     import keras

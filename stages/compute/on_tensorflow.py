@@ -39,6 +39,7 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
     elif settings.device == "gpu" and not finds_gpu():
         raise UserError("device: gpu, but TensorFlow finds the CPU alone: `make setup EXTRAS=gpu`, or device: auto")
     tf.config.experimental.enable_op_determinism()
+    tf.config.experimental.enable_tensor_float_32_execution(settings.instructions == "native")  # of a GPU
     tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITING, False))
     pinned.hold_to_promise(native=settings.instructions == "native")
     pinned.use_portable_operations()

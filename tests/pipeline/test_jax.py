@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -250,6 +251,19 @@ def test_what_cannot_be_computed_is_one_message(edit, backend, message, small, s
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith(f"error: {message}")
     assert "Traceback" not in done.stderr
+
+
+def test_jax_computes_in_float32_and_leaves_an_installed_tensorflow_alone():
+    command = "from stages import compute; from stages.common.params import ComputeSettings; import sys, jax\n"
+    command += "compute.set_up(ComputeSettings(seed=1, threads=2, instructions=sys.argv[1]))\n"
+    command += "print(jax.config.jax_default_matmul_precision, sys.modules['tensorflow'])"
+    for instructions, precision in (("avx2", "highest"), ("native", None)):
+        done = subprocess.run(
+            [sys.executable, "-c", command, instructions],
+            cwd=ROOT, env=os.environ | {"KERAS_BACKEND": "jax"}, capture_output=True, text=True,
+        )  # fmt: skip
+        assert done.stdout == f"{precision} None\n"
+        assert re.fullmatch("computing with JAX .* on the CPU\n", done.stderr)
 
 
 def test_jax_that_is_not_installed_is_told():
