@@ -12,7 +12,7 @@ from tools.checkout import ROOT
 from tools.compare.summary import over_seeds, with_interval
 from tools.markdown import table
 
-FILES = (ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("performance", "scaling", "gate")))
+FILES = (ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("performance", "scaling", "gate", "usage")))
 HEAD = [
     "version",
     "test accuracy over seeds: mean ± std (n)",
@@ -64,6 +64,7 @@ def updated(text: str, root: Path = ROOT) -> str:
         "performance": report.performance(measured),
         "scaling": report.scaling(measured),
         "gate": report.gate(measured),
+        "recipe": report.recipe(measured, (root / "benchmarks/recipe.yaml").read_text("utf-8")),
     }
     for name, section in sections.items():
         begin, end = BEGIN.format(name), END.format(name)
