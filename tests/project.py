@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
 
+from dvc.config import Config
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
@@ -107,8 +109,13 @@ class Project:
         self.run("git", "clone", "-q", str(self.folder), str(folder))
         made = self.at(folder)
         if cache:
-            made.run("dvc", "cache", "dir", "-q", "--local", str(self.folder / ".dvc/cache"))
+            with made.own_config() as config:
+                config["cache"]["dir"] = str(self.folder / ".dvc/cache")
         return made
+
+    def own_config(self) -> AbstractContextManager[dict]:
+        """DVC's settings of this clone alone, to be edited; `dvc config --local` is a process for each of them."""
+        return Config(str(self.folder / ".dvc"), validate=False).edit("local")
 
     def at(self, folder: Path) -> "Project":
         """Another project, which lies in this folder already."""

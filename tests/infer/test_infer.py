@@ -7,7 +7,7 @@ import shutil
 import subprocess
 import sys
 import tracemalloc
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import keras
@@ -113,17 +113,25 @@ def test_damaged_weights_are_named(resnet50_folder, tmp_path):
         classifier.compile_classify(tmp_path, "openvino", 3, SETTINGS)
 
 
-@pytest.fixture
-def classify(downloaded, resnet50_folder, tmp_path):
+def run_stage(downloaded: Path, folder: Path, settings: ComputeSettings = SETTINGS, *, out: Path, **changes):
     """Run the stage's work on a folder: (bytes of the predictions, metrics)."""
+    paths = out / "metrics.json", out / "predictions.json"
+    inference = SMALL.model_copy(update=changes)
+    weights, labels = downloaded / "models/resnet50", downloaded / "data/sample_labels.json"
+    infer(folder, weights, labels, *paths, inference, settings)
+    return paths[1].read_bytes(), json.loads(paths[0].read_text())
 
-    def run(folder, settings=SETTINGS, **changes):
-        paths = tmp_path / "out/metrics.json", tmp_path / "out/predictions.json"
-        inference = SMALL.model_copy(update=changes)
-        infer(folder, resnet50_folder, downloaded / "data/sample_labels.json", *paths, inference, settings)
-        return paths[1].read_bytes(), json.loads(paths[0].read_text())
 
-    return run
+@pytest.fixture
+def classify(downloaded, tmp_path):
+    """`run_stage`, which writes into a folder of the test."""
+    return partial(run_stage, downloaded, out=tmp_path / "out")
+
+
+@pytest.fixture(scope="module")
+def usual(downloaded, samples, tmp_path_factory) -> tuple[bytes, dict]:
+    """What the stage's work gives for the real images."""
+    return run_stage(downloaded, samples, out=tmp_path_factory.mktemp("usual"))
 
 
 def warnings(capsys) -> list[str]:
@@ -132,13 +140,13 @@ def warnings(capsys) -> list[str]:
 
 
 @pytest.mark.parametrize("batch_size", [1, 32])
-def test_the_batch_size_changes_nothing(classify, samples, batch_size):
-    assert classify(samples, batch_size=batch_size) == classify(samples)
+def test_the_batch_size_changes_nothing(classify, samples, usual, batch_size):
+    assert classify(samples, batch_size=batch_size) == usual
 
 
-def test_keras_gives_the_same_to_the_last_digit(classify, samples):
+def test_keras_gives_the_same_to_the_last_digit(classify, samples, usual):
     """The fourth decimal of a probability may turn where the backends round on different sides of a half."""
-    (data, metrics), (other, other_metrics) = classify(samples), classify(samples, backend="keras")
+    (data, metrics), (other, other_metrics) = usual, classify(samples, backend="keras")
     assert metrics == other_metrics
     for entry, other_entry in zip(json.loads(data), json.loads(other), strict=True):
         assert entry["image"] == other_entry["image"]
@@ -147,11 +155,10 @@ def test_keras_gives_the_same_to_the_last_digit(classify, samples):
 
 
 def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
-    classify, samples, stage, downloaded, resnet50_folder, tmp_path
+    classify, samples, usual, stage, downloaded, resnet50_folder, tmp_path
 ):
-    predictions, metrics = classify(samples)
     for threads in (1, 5):
-        assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == (predictions, metrics)
+        assert classify(samples, SETTINGS.model_copy(update={"threads": threads})) == usual
     versions = (ROOT / "params.yaml").read_text().partition("\ninference:")[0]
     text = f"{versions}\ninference: {{images: {samples}, top_k: 3, batch_size: 3}}\n"
     labels, out = (
@@ -160,11 +167,11 @@ def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
     )
     done = stage("infer", cwd=lay(tmp_path, text, resnet50=resnet50_folder, sample_labels=labels))
     assert done.returncode == 0, done.stderr
-    assert (out[1].read_bytes(), json.loads(out[0].read_text())) == (predictions, metrics)
+    assert (out[1].read_bytes(), json.loads(out[0].read_text())) == usual
 
 
-def test_the_file_of_predictions_has_the_promised_form(classify, samples):
-    data, _ = classify(samples)
+def test_the_file_of_predictions_has_the_promised_form(samples, usual):
+    data, _ = usual
     entries = json.loads(data)
     assert data.decode() == json.dumps(entries, indent=2, ensure_ascii=False) + "\n"
     assert [entry["image"] for entry in entries] == sorted(path.name for path in samples.iterdir())
@@ -174,12 +181,12 @@ def test_the_file_of_predictions_has_the_promised_form(classify, samples):
         assert all(round(guess["probability"], 4) == guess["probability"] for guess in entry["predictions"])
 
 
-def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, samples):
-    usual, metrics = classify(samples)
+def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, samples, usual):
+    three, metrics = usual
     for top_k in (1, 1000):
         data, same_metrics = classify(samples, top_k=top_k)
         assert same_metrics == metrics  # among them the share of the first three
-        for entry, other in zip(json.loads(data), json.loads(usual), strict=True):
+        for entry, other in zip(json.loads(data), json.loads(three), strict=True):
             guesses = entry["predictions"]
             assert len(guesses) == len({guess["class_id"] for guess in guesses}) == top_k
             assert guesses[: min(top_k, 3)] == other["predictions"][:top_k]
@@ -386,8 +393,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(strangers, tmp_path):
 
 
 @pytest.mark.slow
-def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, tmp_path):
-    usual = classify(samples)
+def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, usual, tmp_path):
     project = tmp_path / "project"
     shutil.copytree(samples, project / "pictures")
     cache = tmp_path / "elsewhere"

@@ -91,7 +91,7 @@ def ssh(path: Path) -> Iterator[dict[str, str]]:
 
 
 def set_remote(project: Project, options: dict[str, str], name: str = "storage") -> None:
-    """Make it the clone's default remote, in the file that Git ignores."""
-    project.run("dvc", "remote", "add", "-q", "-f", "--local", "--default", name, options["url"])
-    for key, value in (options | {"verify": "true"}).items():
-        project.run("dvc", "remote", "modify", "--local", name, key, value)
+    """Make it the clone's default remote, in the file that Git ignores, as `dvc remote add` and `dvc remote modify` do."""
+    with project.own_config() as config:
+        config["remote"][name] = options | {"verify": "true"}
+        config["core"]["remote"] = name
