@@ -55,7 +55,7 @@ def real(tmp_path_factory, cache):
 
 def test_the_real_files_have_the_known_sums_and_no_other_file_is_there(real):
     samples = [asset.name for asset in load_assets(ROOT / "assets.yaml") if asset.group == "samples"]
-    assert len(samples) == 25
+    assert len(samples) == 29
     expected = {
         *MD5,
         "data/sample_labels.json",
