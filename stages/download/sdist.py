@@ -19,6 +19,7 @@ class Sdist(DownloadCommand):
     """pip's command `download`, for one source archive as it is."""
 
     def run(self, options: Values, args: list[str]) -> int:
+        """Copy or download the archive of `args[0]`, NAME==VERSION; errors of pip's kinds if there is none."""
         name, version = args[0].split("==")
         session = self.get_default_session(options)
         finder = self._build_package_finder(options, session, ignore_requires_python=True)
