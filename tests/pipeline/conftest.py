@@ -91,13 +91,17 @@ def same_graphs(one: Path, other: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def pixels(tmp_path_factory):
-    """Run tests/pixels.py in a fresh process, behind `prefix`, on a file of every format: the lines that it prints."""
+def pixels(samples, tmp_path_factory):
+    """Run tests/pixels.py in a fresh process, behind `prefix`, on a file of every format: the lines that it prints.
+
+    Most files are made here. Real ones in CMYK, AVIF and in HEIC with a profile of Display P3 are among them.
+    """
     folder = tmp_path_factory.mktemp("formats")
     files = {name: content for name, (content, _, _) in FORMATS.items()}
     files |= {name: encoded(PHOTO, "PNG", icc_profile=profile(*space)) for name, space in SPACES.items()}
     whole = Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False))  # the larger, the more kinds of blocks
     files |= {f"whole {form}": encoded(whole, form, quality=60) for form in ("HEIF", "AVIF")}
+    files |= {name: (samples / name).read_bytes() for name in ("archer.jpg", "jack_o_lanterns.avif", "pug.heic")}
     for name, content in files.items():
         (folder / name).write_bytes(content)
 

@@ -25,9 +25,9 @@ def test_each_version_has_a_row_and_resnet50_a_line(project):
     assert [row.split()[0] for row in rows] == ["mlp", "mlp_batchnorm", "cnn", "convnet"]
     assert rows[2].split() == ["cnn", f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}", str(epochs)]
     assert len({len(row) for row in (head, *rows)}) == 1
-    top1 = json.loads((project / "metrics/resnet50.json").read_text())["top1_accuracy"]
-    assert resnet50.startswith("ResNet50: images 25, ")
-    assert f"top1 accuracy {top1:.4g}" in resnet50
+    recorded = json.loads((project / "metrics/resnet50.json").read_text())
+    assert resnet50.startswith(f"ResNet50: images {recorded['images']}, ")
+    assert f"top1 accuracy {recorded['top1_accuracy']:.4g}" in resnet50
     assert report == "Report: metrics/report/index.html"
 
 
