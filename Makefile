@@ -10,11 +10,9 @@ unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end; JOBS=2: so many stages at a time (JOBS=auto: as cores and memory allow)
-	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS))
 
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
-	.venv/bin/python -m stages.common.params params.yaml
 	.venv/bin/python -m tools.run.merge $(if $(JOBS),--jobs $(JOBS))
 
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster

@@ -76,6 +76,11 @@ def measure() -> dict:
         figures["tutorial"] = seconds(ROOT, sys.executable, "-m", "benchmarks.tutorial")
         figures["stages"] = cost_of_stages(clone)
         figures["repro"] = figures["stages"]["repro"]["seconds"]
-        pairs = [(seconds(clone, "dvc", "repro"), seconds(clone, "dvc", "status", "dvc.yaml")) for _ in range(ROUNDS)]
-        figures["repro, nothing to do"], figures["status"] = map(statistics.median, zip(*pairs, strict=True))
+        commands = {
+            "repro, nothing to do": ["dvc", "repro"],
+            "make repro, nothing to do": ["env", "--unset=MAKEFLAGS", "make", "repro"],
+            "status": ["dvc", "status", "dvc.yaml"],
+        }
+        rounds = [{name: seconds(clone, *command) for name, command in commands.items()} for _ in range(ROUNDS)]
+        figures |= {name: statistics.median(each[name] for each in rounds) for name in commands}
         return figures

@@ -13,7 +13,7 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
-from benchmarks.training import IMAGES, read
+from benchmarks.training import IMAGES, optimizer, read
 from stages import compute, network
 
 STEPS = 150  # at most
@@ -36,7 +36,7 @@ def profile(version: str) -> Counter:
     params, model, digits = read(version, IMAGES["cnn"])
     compute.set_up(params.model_copy(update={"threads": 1}))
     built = network.build(version, model, digits.images.shape[1:], 10)
-    run_steps = compute.backend.compile_steps(built, network.optimizer(version, model), model.batch_size)
+    run_steps = compute.backend.compile_steps(built, optimizer(version, model, IMAGES["cnn"]), model.batch_size)
     data = tf.constant(digits.images), tf.constant(digits.labels.astype(np.int32))
     order = tf.range(len(digits.labels))
     steps = min(STEPS, len(digits.labels) // model.batch_size)

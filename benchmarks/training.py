@@ -4,6 +4,7 @@ Each competitor is a process of its own that runs an epoch when it is told to, s
 of a noisy machine. The first epoch of each, which compiles, is not counted.
 """
 
+import math
 from collections.abc import Callable
 
 from benchmarks.side_by_side import ROOT, unpin
@@ -38,6 +39,17 @@ def read(version: str, images: int):
     return params, model, mnist.Digits(digits.images[chosen], digits.labels[chosen])
 
 
+def optimizer(version: str, model, images: int):
+    """The optimizer of a version that trains on so many images, less those that validate.
+
+    A schedule of the learning rate ends with the epochs of its block, however many are run.
+    """
+    from stages import network
+    from stages.common.params import trained_on
+
+    return network.optimizer(version, model, math.ceil(trained_on(images, model.validation_split) / model.batch_size))
+
+
 def this_project(version: str, images: int, tick: Callable, instructions: str = "avx2") -> None:
     """The training loop of this project."""
     from stages import compute, network
@@ -46,8 +58,8 @@ def this_project(version: str, images: int, tick: Callable, instructions: str = 
     params, model, digits = read(version, images)
     compute.set_up(params.model_copy(update={"instructions": instructions}))
     built = network.build(version, model, digits.images.shape[1:], 10)
-    optimizer = network.optimizer(version, model)
-    loop.fit(built, optimizer, digits, model, params.seed, on_epoch_end=lambda history: tick(history[-1]))
+    made = optimizer(version, model, images)
+    loop.fit(built, made, digits, model, params.seed, on_epoch_end=lambda history: tick(history[-1]))
 
 
 def native(version: str, images: int, tick: Callable) -> None:
@@ -66,7 +78,7 @@ def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) ->
     keras.utils.set_random_seed(params.seed)
     built = network.build(version, model, digits.images.shape[1:], 10)
     built.compile(
-        network.optimizer(version, model), "sparse_categorical_crossentropy", metrics=["accuracy"], **compile_arguments
+        optimizer(version, model, images), "sparse_categorical_crossentropy", metrics=["accuracy"], **compile_arguments
     )
     built.fit(
         digits.images, digits.labels, model.batch_size, EPOCHS, verbose=0, validation_split=model.validation_split,

@@ -37,7 +37,7 @@ def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
     path = Path(path)
     expected = bytes([0, 0, UNSIGNED_BYTE, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
     size = len(expected) + int(np.prod(shape))
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:  # with a buffer, all is copied once more
         header = file.read(len(expected))
         if header != expected:
             raise UserError(

@@ -12,7 +12,7 @@ from stages.common.params import load_params
 
 def normalise(images: np.ndarray) -> np.ndarray:
     """Map uint8 pixels 0..255 to float32 in [0, 1]; the only place where this happens."""
-    return images.astype(np.float32) / np.float32(255)
+    return images / np.float32(255)
 
 
 def prepare(raw: Path, out: Path) -> None:

@@ -46,6 +46,9 @@ REASONS = {
 }
 REFUSED_LAYERS = {name: reason for reason, layers in REASONS.items() for name in layers.split()}
 
+# Of `keras.optimizers`: abstract, or around other optimizers.
+NO_LEARNING_RATE = {"LossScaleOptimizer", "MultiOptimizer", "Optimizer", "OptimizerMap"}
+
 
 @cache
 def _keras_folder() -> Path:
@@ -75,8 +78,8 @@ def layers() -> list[str]:
 
 
 def optimizers() -> list[str]:
-    """The optimizers that a model may be trained with, sorted: all that have a learning rate of their own."""
-    return sorted(name for name in names("optimizers") if "learning_rate" in arguments("optimizers", name))
+    """The optimizers that a model may be trained with, sorted."""
+    return sorted(names("optimizers").keys() - NO_LEARNING_RATE)
 
 
 def schedules() -> list[str]:

@@ -1,14 +1,18 @@
 """YAML files written by people: read with limits, by the parser that DVC itself uses."""
 
+import warnings
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
-from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, ScalarEvent
+from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
+from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
+from ruamel.yaml.parser import Parser
 
 from stages.common.cli import UserError
 
+warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
 MAX_DEPTH = 20  # of lists and blocks inside each other; the deepest that a real file needs is 9
 MAX_NODES = 10_000  # keys and values, each alias counted as all that it stands for
 
@@ -32,8 +36,9 @@ def load_yaml(path: Path | str, max_bytes: int, aliases: bool = True) -> Any:
         raise UserError(f"{path}: larger than {max_bytes} bytes, the most that is read; make it smaller")
     refuse_conflict_markers(path, text)
     try:
-        _check_size(text, aliases)
-        return YAML(typ="safe", pure=True).load(text)
+        yaml = YAML(typ="safe", pure=True)
+        yaml.Parser = partial(_Limited, aliases)
+        return yaml.load(text)
     except (YAMLError, ValueError, LookupError, OverflowError) as error:
         raise UserError(f"{path}: not valid YAML: {_problem(error)}") from None
 
@@ -48,33 +53,40 @@ def refuse_conflict_markers(path: Path | str, text: bytes) -> None:
             )
 
 
-def _check_size(text: bytes, aliases: bool) -> None:
-    """ValueError beyond the limits; this reads event by event, so its own time and memory grow with the text alone."""
-    nodes = 0
-    sizes = {}  # anchor -> how many nodes it stands for
-    blocks = []  # the open ones: (anchor, nodes before)
-    for event in YAML(typ="safe", pure=True).parse(text):
+class _Limited(Parser):
+    """Raises ValueError at the first event beyond the limits, before anything is built of it."""
+
+    def __init__(self, aliases: bool, loader: YAML):
+        super().__init__(loader)
+        self.aliases, self.nodes = aliases, 0
+        self.sizes = {}  # anchor -> how many nodes it stands for
+        self.blocks = []  # the open ones: (anchor, nodes before)
+
+    def get_event(self) -> Event:
+        """The next event, counted."""
+        event = super().get_event()
         if isinstance(event, AliasEvent):
-            if not aliases:
+            if not self.aliases:
                 raise ValueError("aliases (`*name`) are not allowed here")
-            if event.anchor not in sizes:
+            if event.anchor not in self.sizes:
                 raise ValueError(f"the alias *{event.anchor} stands for nothing, or for a block that it is part of")
-            nodes += sizes[event.anchor]
+            self.nodes += self.sizes[event.anchor]
         elif isinstance(event, CollectionStartEvent):
-            blocks.append((event.anchor, nodes))
-            sizes.pop(event.anchor, None)
-            nodes += 1
+            self.blocks.append((event.anchor, self.nodes))
+            self.sizes.pop(event.anchor, None)
+            self.nodes += 1
         elif isinstance(event, CollectionEndEvent):
-            anchor, before = blocks.pop()
-            sizes[anchor] = nodes - before
+            anchor, before = self.blocks.pop()
+            self.sizes[anchor] = self.nodes - before
         elif isinstance(event, ScalarEvent):
-            sizes[event.anchor] = 1
-            nodes += 1
-        if nodes > MAX_NODES or len(blocks) > MAX_DEPTH:
+            self.sizes[event.anchor] = 1
+            self.nodes += 1
+        if self.nodes > MAX_NODES or len(self.blocks) > MAX_DEPTH:
             raise ValueError(
                 f"line {event.start_mark.line + 1}: more than {MAX_NODES} keys and values, "
                 f"or more than {MAX_DEPTH} blocks inside each other"
             )
+        return event
 
 
 def _problem(error: Exception) -> str:

@@ -43,6 +43,8 @@ STYLE = {
 }
 BEST = {"marker": "o", "markersize": 12, "markerfacecolor": "none", "linestyle": "none"}
 STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "none"}
+# A text inside its axes, which the layout need not measure.
+INSIDE = {"ha": "center", "va": "center", "in_layout": False}
 
 MOST_BARS = 5  # under one image
 
@@ -80,7 +82,7 @@ def draw_digit(image: np.ndarray, label: int) -> Figure:
     for (row, column), value in np.ndenumerate(image):
         text = f"{value:.2f}" if 0 < value < 1 else f"{value:g}"
         color = _ink([value] * 3) if value else FAINT
-        axes.text(column, row, text, color=color, fontsize=7.5, ha="center", va="center")
+        axes.text(column, row, text, color=color, fontsize=7.5, **INSIDE)
     axes.set_title(f"The first test image, a {label}: brightness of each pixel, 0 = black, 1 = white", fontsize=12)
     axes.set(xlabel="column (pixel)", ylabel="row (pixel)", xticks=range(image.shape[1]), yticks=range(image.shape[0]))
     axes.tick_params(labelsize=8, length=0)
@@ -176,7 +178,7 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     picture = axes.imshow(share, cmap=shades, norm=PowerNorm(0.5, vmin=0, vmax=1))
     for (row, column), count in np.ndenumerate(counts):
         color = _ink(picture.to_rgba(share[row, column])) if count else FAINT
-        axes.text(column, row, f"{count:,}", color=color, ha="center", va="center")
+        axes.text(column, row, f"{count:,}", color=color, **INSIDE)
     bar = figure.colorbar(picture, label="share of the actual digit's images (%)")
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"])
     right, total = int(counts.trace()), int(counts.sum())

@@ -3,8 +3,10 @@
 import keras
 import pytest
 
-from benchmarks import floors, pipeline, report
+from benchmarks import floors, pipeline, report, training
 from benchmarks.side_by_side import in_turn
+from stages.common.params import load_params
+from tests.conftest import ROOT
 
 
 def two_rounds(answer: str, tick) -> None:
@@ -24,6 +26,16 @@ def test_each_competitor_runs_a_warm_up_and_its_rounds():
 def test_a_competitor_that_fails_says_why():
     with pytest.raises(RuntimeError, match="ValueError: no third round"):
         in_turn("tests.benchmarks.test_side_by_side", ["two_rounds"], "no third round", rounds=2)
+
+
+def test_a_schedule_ends_with_the_epochs_of_its_block_though_more_are_run():
+    block = load_params(ROOT / "params.yaml").model("convnet")
+    steps = 85  # of 64 images, for the 5,400 of 6,000 that do not validate
+    schedule = training.optimizer("convnet", block.model_copy(update={"epochs": training.EPOCHS}), 6_000)._learning_rate
+    rates = [float(schedule(step)) for step in (0, 2 * steps, 4 * steps - 1, 4 * steps, 9 * steps)]
+    assert rates[:2] == pytest.approx([0.004, 0.002])
+    assert rates[2] > 0
+    assert rates[3:] == pytest.approx([0, 0], abs=1e-9)
 
 
 def test_the_work_of_a_network_by_hand():
@@ -54,6 +66,13 @@ def test_the_rate_of_photos_is_compared_with_what_decoding_and_computing_allow_t
         in lines[-1]
     )
     assert "at most 7.5 images/s; reached 7.5 (1.00x of it, 0.25x of the computing rate)" in lines[-1]
+
+
+def test_the_table_of_the_pipeline_has_what_was_measured():
+    measured = {"repro": 1.0, "tutorial": 2.0, "repro, nothing to do": 1.2, "status": 1.0}
+    assert not any("make repro" in line for line in report.pipeline({"pipeline": measured}))
+    lines = report.pipeline({"pipeline": measured | {"make repro, nothing to do": 1.4}})
+    assert lines[-1] == "| `make repro`, nothing to do | `dvc status` | 1.4 / 1.0 | 1.40x |"
 
 
 def test_each_stage_of_a_run_has_its_cost(tmp_path):

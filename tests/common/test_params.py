@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES, load_params
 from tests.conftest import ROOT, little_memory
+from tests.tools.run.small import Project
 
 GOOD = """\
 seed: 42
@@ -473,13 +474,28 @@ def test_a_stage_stops_before_any_work(stage, tmp_path, text, message):
     assert not (tmp_path / "data").exists()
 
 
-def test_make_repro_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
+def test_make_refuses_a_bomb_before_dvc_reads_it(stage, tmp_path):
     """DVC itself reads params.yaml without limits and would not come to an end."""
-    commands = subprocess.check_output(["make", "--dry-run", "repro"], cwd=ROOT, text=True)
-    assert (
-        0 < commands.index("python -m stages.common.params params.yaml") < commands.index("python -m tools.run.repro")
-    )
+    commands = subprocess.check_output(["make", "--dry-run", "ci-repro"], cwd=ROOT, text=True)
+    assert 0 < commands.index("python -m stages.common.params params.yaml") < commands.index("dvc repro")
     (tmp_path / "bomb.yaml").write_text(BOMB)
     done = stage("common.params", tmp_path / "bomb.yaml", cwd=ROOT, timeout=60)
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {tmp_path / 'bomb.yaml'}: not valid YAML: line ")
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (BOMB, "params.yaml: not valid YAML: line "),
+        (GOOD.replace("epochs: 10", "epochs: ten"), "params.yaml: 1 problem(s)\n  models.mlp.epochs: is 'ten'"),
+    ],
+    ids=["bomb", "type"],
+)
+def test_a_run_stops_before_any_work(tmp_path, text, message):
+    project = Project(tmp_path, "", "stages: {slow: {cmd: touch out, outs: [out]}}")
+    (tmp_path / "params.yaml").write_text(text)
+    with project.start() as process:
+        output, _ = process.communicate(timeout=60)
+    assert (process.returncode, output[: len(message) + 7]) == (1, f"error: {message}")
+    assert not (tmp_path / "out").exists()

@@ -1,5 +1,7 @@
 """`dvc repro`, alone in this checkout, stages side by side if wanted, and the results at the end. Takes its arguments.
 
+All of params.yaml is checked before DVC reads it: DVC has no limits, and would name a mistake after hours.
+
 DVC knows a result by the command, the files and the params that it was made from. Where something else chose other bits
 (see tools/verify/promise.py), the result stays out of DVC's cache: others would get it in place of the promised one.
 """
@@ -9,12 +11,11 @@ import sys
 
 from dvc.exceptions import DvcException
 
-from stages.common import cli
+from stages.common import cli, paths
 from stages.common.cli import UserError
-from stages.common.params import MAX_PARAMS_BYTES
-from stages.common.yaml_files import load_yaml
-from tools.checkout import ROOT
-from tools.run import alone, jobs, merge, prune, results, watched
+from stages.common.params import load_params
+from tools.checkout import unmerged
+from tools.run import alone, jobs, prune, results, watched
 from tools.verify import promise
 
 
@@ -41,14 +42,17 @@ def main() -> None:
         "--jobs", type=number_of_jobs, default=1, help="stages at a time, or auto (default: %(default)s)"
     )
     args, others = parser.parse_known_args()
-    params = load_yaml(ROOT / "params.yaml", MAX_PARAMS_BYTES)
+    watched.parse_once()
+    params = load_params(paths.PARAMS).model_dump()
     count = args.jobs or jobs.fitting(params)
     targets = [each for each in others if not each.startswith("-")]
     if count > 1 and targets != others:
         raise UserError(f"{' '.join(others)}: with --jobs, name stages or files of stages alone")
-    watched.parse_once()
     lock = alone.wait()
-    merge.prepare()
+    if unmerged():
+        from tools.run import merge  # which takes long to import
+
+        merge.prepare()
     prune.prune()
     kept_out = []
     if reasons := promise.not_recorded(params):
