@@ -36,7 +36,7 @@ def decoding() -> dict[str, float]:
 
     with folder_of_jpegs(DECODED) as folder:
         paths = sorted(folder.iterdir())
-        taken = median(lambda: [decode.resize_with_pad(decode.read_picture(path)) for path in paths])
+        taken = median(lambda: list(decode.load_batches(paths, DECODED, 1)))
         size = sum(path.stat().st_size for path in paths)
     return {"decode_s": taken / DECODED, "picture_bytes": size / DECODED}
 
