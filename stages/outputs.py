@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,15 +31,27 @@ CORRUPTIONS = {
     "noisy": "with noise",
     "enlarged": "enlarged",
 }
-# Each metric of a version, and which way it is better.
-METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
-# The same of ResNet50's; `same`: any change counts.
+
+
+class Metric(NamedTuple):
+    """Which way a metric is better (higher, lower or same: any change counts), and its name in model cards."""
+
+    better: str
+    title: str = ""
+
+
+METRICS = {  # of a version
+    "accuracy": Metric("higher", "Accuracy"),
+    "loss": Metric("lower", "Cross-entropy"),
+    "ece": Metric("lower", "Expected calibration error"),
+    "brier": Metric("lower", "Brier score"),
+}
 OF_RESNET50 = {
-    "images": "same",
-    "errors": "lower",
-    "labelled": "same",
-    "top1_accuracy": "higher",
-    "top3_accuracy": "higher",
+    "images": Metric("same"),
+    "errors": Metric("lower"),
+    "labelled": Metric("same"),
+    "top1_accuracy": Metric("higher"),
+    "top3_accuracy": Metric("higher"),
 }
 MOST_PARAMETERS = 100_000  # of a version that the report's page computes, so that the page stays small
 

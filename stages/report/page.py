@@ -96,19 +96,15 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
     counts = scoring.confusion(answers.actual, answers.predicted)
     fitted = trained_on(mnist.COUNTS["train"], model.validation_split)
     validated = not np.isnan(history[:, 3]).all()
-    return {
+    return {key: card[key] for key in outputs.METRICS} | {
         "name": name,
         "look": look(place),
         "model": model,
         "sha256": plain["sha256"],
         "network": plain["layers"],
-        "accuracy": card["accuracy"],
         "interval": scoring.wilson(card["accuracy"], len(labels)),
         "right": answers.actual == answers.predicted,
         "points": scoring.reliability(answers),
-        "loss": card["loss"],
-        "ece": card["ece"],
-        "brier": card["brier"],
         "layers": layer_rows(name, card["layers"], model),
         "parameters": sum(layer["parameters"] for layer in card["layers"]),
         "trained": sum(layer["trained"] for layer in card["layers"]),

@@ -81,7 +81,7 @@ def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     """What gate.yaml says about a metric of a version; a UserError if it says nothing."""
     known = outputs.METRICS | outputs.OF_RESNET50
-    better = {"better": known[metric]} if metric in known else {}
+    better = {"better": known[metric].better} if metric in known else {}
     rule = better | rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
     if rule.keys() != {"better", "tolerance"}:
         raise UserError(

@@ -105,8 +105,8 @@ def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Eviden
         except UserError:  # damaged there: no evidence, and nothing that could be mended now
             before = Side(None, {})
         _check(after, paths.metrics(version), paths.predictions(version))
-        for metric, better in outputs.METRICS.items():
-            found[f"{version}.{metric}"] = compare(before, after, metric, better)
+        for metric, each in outputs.METRICS.items():
+            found[f"{version}.{metric}"] = compare(before, after, metric, each.better)
     return found
 
 

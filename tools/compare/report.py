@@ -30,11 +30,8 @@ from tools.checkout import ROOT, commit_of, git, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
-FIGURES: dict[str, Callable[[float], str]] = {
+FIGURES: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.4f}".format) | {
     "accuracy": "{:.2%}".format,
-    "loss": "{:.4f}".format,
-    "ece": "{:.4f}".format,
-    "brier": "{:.4f}".format,
     "epochs": "{:.0f}".format,
     "top1_accuracy": "{:.1%}".format,
     "top3_accuracy": "{:.1%}".format,
@@ -69,7 +66,7 @@ def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
 
 def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) -> list[dict]:
     """A row for each figure that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
-    directions = outputs.METRICS | outputs.OF_RESNET50
+    signs = {name: SIGN.get(each.better, 0) for name, each in (outputs.METRICS | outputs.OF_RESNET50).items()}
     rows = []
     for version in [*new, *(name for name in old if name not in new)]:
         before, now = old.get(version, {}), new.get(version, {})
@@ -85,7 +82,7 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
                     "old": shown(before[figure]) if figure in before else "–",
                     "new": shown(now[figure]) if figure in now else "–",
                     "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
-                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * SIGN.get(directions.get(figure), 0))), ""),
+                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * signs.get(figure, 0))), ""),
                 }
             )
     return rows
