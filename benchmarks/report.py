@@ -174,8 +174,7 @@ def growth(results: dict) -> list[str]:
 
 def gate(results: dict) -> str:
     """How often the gate is shut, by version and loss."""
-    if not (measured := results.get("gate")):
-        return ""
+    measured = results["gate"]
     losses = list(next(iter(measured.values()))["known"])
     head = [
         "version",
@@ -223,7 +222,8 @@ def performance(results: dict) -> str:
         *inference(results),
         "",
         *photos(results),
-        *(["", *ray(results)] if "ray" in results else []),
+        "",
+        *ray(results),
         "",
         *pipeline(results),
         "",

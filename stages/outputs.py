@@ -76,10 +76,7 @@ def write_history(path: Path | str, history: Iterable[Mapping[str, float]], ende
 
 
 def read_history(path: Path | str) -> np.ndarray:
-    """The columns of a history file as float64 (epochs, 5); an empty validation field is NaN.
-
-    Raises UserError with the file and line of what is missing or malformed.
-    """
+    """The columns of a history file as float64 (epochs, 5); an empty validation field is NaN."""
 
     def parse(row: list[str], epoch: int) -> list[float]:
         if row[0] != str(epoch):
@@ -96,10 +93,7 @@ def write_fingerprints(path: Path | str, history: Iterable[Mapping]) -> None:
 
 
 def read_fingerprints(path: Path | str) -> list[list[tuple[str, str]]]:
-    """For each epoch, in order, the variables' paths and the first digits of the SHA-256 of their bytes.
-
-    Raises UserError with the file and line of what is missing or malformed.
-    """
+    """For each epoch, in order, the variables' paths and the first digits of the SHA-256 of their bytes."""
     epochs = []
 
     def parse(row: list[str], _: int) -> list[str]:
@@ -126,10 +120,7 @@ def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.nd
 
 
 def read_predictions(path: Path | str, labels: np.ndarray | None = None) -> Predictions:
-    """One version's predictions, row by row, for the test images with these labels if they are known.
-
-    Raises UserError with the file and line of what is missing or malformed, and for other labels.
-    """
+    """One version's predictions, row by row; if `labels` are given, UserError unless they are those of the rows."""
 
     def parse(row: list[str], number: int) -> tuple[int, int, float]:
         actual, predicted, probability = int(row[0]), int(row[1]), _number(row[2])
@@ -166,7 +157,7 @@ def write_robustness(path: Path | str, accuracies: Mapping[str, float]) -> None:
 
 
 def read_robustness(path: Path | str) -> dict[str, float]:
-    """One version's accuracy for each of CORRUPTIONS. Raises UserError with the file and line of what is malformed."""
+    """One version's accuracy for each of CORRUPTIONS."""
     names = list(CORRUPTIONS)
 
     def parse(row: list[str], number: int) -> tuple[str, float]:
@@ -181,7 +172,7 @@ def read_robustness(path: Path | str) -> dict[str, float]:
 
 
 def read_top_k(path: Path | str) -> list[dict]:
-    """ResNet50's entries, one an image. Raises UserError for a missing file and for one in another format."""
+    """ResNet50's entries, one an image."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         for entry in entries:

@@ -20,7 +20,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.common import cli, environment, files, locks
+from stages.common import cli, environment, files, locks, paths
 from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
@@ -31,7 +31,6 @@ from tools.verify.compare import Outcome, compare, read_lock, verdict
 
 ON_JAX = environment.KERAS_BACKEND == "jax"
 LOCKS = ["requirements/compute.txt", "requirements/report.txt"] + ["requirements/jax.txt"] * ON_JAX
-DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -72,10 +71,10 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     (rerun / "dvc.lock").unlink()  # what the rerun records comes from the rerun alone
     cache = os.path.relpath(folder / "cache", rerun / ".dvc")
     (rerun / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-    (rerun / DOWNLOADS).mkdir(parents=True)
-    for file in (ROOT / DOWNLOADS).glob("*"):
+    (rerun / paths.DOWNLOADS).mkdir(parents=True)
+    for file in (ROOT / paths.DOWNLOADS).glob("*"):
         if re.fullmatch("[0-9a-f]{64}", file.name):
-            (rerun / DOWNLOADS / file.name).symlink_to(file)
+            (rerun / paths.DOWNLOADS / file.name).symlink_to(file)
     return committed, rerun
 
 
