@@ -20,10 +20,10 @@ VERSIONS = (10, 100, 1_000)
 HASHED = 2**29  # bytes
 
 
-def median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+def median(work: Callable[[], object]) -> float:
     """Median seconds of some rounds."""
     taken = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)

@@ -5,7 +5,6 @@ missing now, or is not a finite number; 0 otherwise. A version that params.yaml 
 says `removed: [its name]`. It needs Git alone, no cache and no remote.
 """
 
-import argparse
 import json
 import math
 import subprocess
@@ -179,7 +178,7 @@ def failed(rows: list[Row]) -> list[str]:
 
 def main() -> None:
     """Read the command line and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
     arguments = parser.parse_args()

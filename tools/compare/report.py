@@ -6,7 +6,6 @@ in Git, so nothing of the other revision is trained or fetched; where the data i
 page is these figures and curves alone.
 """
 
-import argparse
 import json
 import subprocess
 import sys
@@ -136,9 +135,7 @@ def page(base: str, whole: bool) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.compare.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.compare.report")
     parser.add_argument("--base", help="a branch, tag or commit to compare with")
     args = parser.parse_args()
     refuse_unmerged()

@@ -7,7 +7,6 @@ GitHub and GitLab strip images that are embedded in Markdown, but show those tha
 link to the commit's own file, and the learning curves are also drawn in characters, which show everywhere.
 """
 
-import argparse
 import json
 import math
 import os
@@ -149,7 +148,7 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
 
 def main() -> None:
     """Read the command line and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--format", choices=("markdown", "text"), default="text", help="default: %(default)s")
     for name, whose in {"BASE_URL": "the base's", "NOW_URL": "today's"}.items():

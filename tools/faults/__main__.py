@@ -5,7 +5,6 @@ trains for seconds. Prints a table: fault, tries, what happened; exit status 1 i
 the right to mount a file system are left out without it. TMPDIR decides where the copy lies; it needs about 2 GB.
 """
 
-import argparse
 import itertools
 import signal
 import subprocess
@@ -109,7 +108,7 @@ def write(path: Path, rows: dict[str, tuple]) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("--few", action="store_true", help="fewer tries, for the test suite")
     parser.add_argument("--tries", type=int, default=sys.maxsize, help="at most so many of each fault")
     parser.add_argument("--only", nargs="+", default=[""], help="only faults whose name contains one of these texts")

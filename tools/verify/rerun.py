@@ -7,7 +7,6 @@ Nothing in the checkout changes, except that a statement of what came out is wri
 `make sign`; it is about the commit, whatever the checkout holds. TMPDIR decides where the clone lies; it needs about 0.5 GB.
 """
 
-import argparse
 import contextlib
 import os
 import platform
@@ -182,9 +181,7 @@ def state(seen: Seen, reproduced: bool, line: str, who: str) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.verify")
     parser.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
     parser.add_argument("--tolerance", action="store_true", help="compare within tolerance even on a promised platform")
     parser.add_argument("--who", default=statement.who(), help="name of the statement's file (default: %(default)s)")

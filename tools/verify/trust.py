@@ -5,7 +5,6 @@ keys, verification/allowed_signers, in the form that `man ssh-keygen` calls ALLO
 signer is in that list, its signature is good, and it is about this commit. A signer counts once.
 """
 
-import argparse
 import hashlib
 import os
 import subprocess
@@ -188,9 +187,7 @@ def count(commit: str, least: int, allowed: Path) -> bool:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.verify.trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.verify.trust")
     commands = parser.add_subparsers(dest="command", required=True)
     signing = commands.add_parser("sign", help="sign your statement about a commit")
     signing.add_argument("--who", default=statement.who(), help="whose (default: %(default)s)")
