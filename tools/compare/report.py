@@ -10,7 +10,6 @@ import json
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,7 +24,7 @@ from stages.common.files import write_bytes
 from stages.common.params import Params, load_params
 from stages.report import drawing
 from stages.report import page as report
-from tools.checkout import ROOT, commit_of, git, refuse_unmerged
+from tools.checkout import ROOT, extract, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
@@ -36,18 +35,6 @@ FIGURES: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.
     "top3_accuracy": "{:.1%}".format,
 }
 SIGN = {"higher": 1, "lower": -1}
-
-
-def extract(rev: str, folder: Path) -> None:
-    """Put the metrics of a revision into an empty folder. Raises UserError if there is no such revision, or it has no metrics."""
-    commit, packed = commit_of(rev), folder / "metrics.zip"
-    try:
-        git(ROOT, "archive", "--format=zip", f"--output={packed}", commit, "metrics")
-    except UserError as error:
-        raise UserError(f"{rev}: {error}; name a branch, tag or commit that has metrics") from None
-    # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
-    with zipfile.ZipFile(packed) as archive:
-        archive.extractall(folder)
 
 
 def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
@@ -125,7 +112,9 @@ def page(base: str, whole: bool) -> str:
     params = load_params(paths.PARAMS)
     with tempfile.TemporaryDirectory() as folder:
         extract(base, Path(folder))
-        old = Path(folder, "metrics")
+        old = Path(folder, paths.METRICS)
+        if not old.is_dir():
+            raise UserError(f"{base}: it has no metrics; name a branch, tag or commit that has them")
         names = [*params.models, "resnet50"]
         new = {name: figures for name, figures in read_figures(paths.METRICS).items() if name in names}
         rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
