@@ -38,6 +38,7 @@ class Row(NamedTuple):
     excuse: str | None
 
 
+RULES = Path("gate.yaml")
 DIRECTIONS = ("higher", "lower", "same")
 FAILED = ("worse", "missing", "not a number")
 REMOVED = "removed"  # the key of the versions that were removed on purpose
@@ -180,11 +181,10 @@ def main() -> None:
     """Read the command line and compare."""
     parser = cli.described(__doc__)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
-    parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
     arguments = parser.parse_args()
     refuse_unmerged()
     versions = load_params(paths.PARAMS).models
-    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(arguments.rules), versions)
+    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(RULES), versions)
     print(table(rows), end="")
     if failed(rows) or not rows:
         gone = sorted({row.metric.split(".")[0] for row in rows if row.verdict == "missing"} - {*versions, "resnet50"})
