@@ -55,7 +55,7 @@ def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:
         worse[chance.choice(np.flatnonzero(after), lost, replace=False)] = False
         now = new | {"accuracy": float(worse.mean())}
         sides = luck.Side(before, over_seeds), luck.Side(worse, {})
-        evidence = {f"{version}.{metric}": luck.compare(*sides, metric, METRICS[metric]) for metric in METRICS}
+        evidence = {f"{version}.{metric}": luck.compare(*sides, metric, METRICS[metric].better) for metric in METRICS}
         changes = {metric: {"old": old[metric], "new": now[metric]} for metric in METRICS}
         shut[lost] += bool(gate.failed(gate.judge({f"metrics/{version}.json": changes}, rules, [version], evidence)))
     return {lost: count / len(pairs) for lost, count in shut.items()}

@@ -28,12 +28,11 @@ def folder_of_jpegs(
 ) -> Iterator[Path]:
     """A folder of `count` JPEG files of `size`, cut from the sample images; links to so many different ones."""
     import numpy as np
-    from PIL import Image
 
     from stages.images import decode
 
     random = np.random.default_rng(0)
-    samples = [Image.fromarray(decode.read_picture(path)) for path in sorted((ROOT / "data/sample_images").iterdir())]
+    samples = [decode.decode(path.read_bytes()) for path in sorted((ROOT / "data/sample_images").iterdir())]
     with tempfile.TemporaryDirectory() as name:
         made = []
         for number, sample in zip(range(count), itertools.cycle(samples), strict=False):
@@ -57,7 +56,7 @@ def decoded():
 
     with folder_of_jpegs(PICTURES) as folder:
         paths = sorted(folder.iterdir())
-        return np.stack([decode.resize_with_pad(decode.read_picture(path)) for path in paths])
+        return np.stack([each.picture for batch in decode.load_batches(paths, BATCH, 2) for each in batch])
 
 
 def this_project(tick: Callable, instructions: str = "avx2") -> None:

@@ -5,15 +5,13 @@
 
 import argparse
 import statistics
-import time
-from contextlib import ExitStack
 
 from benchmarks.report import networks as table
-from benchmarks.side_by_side import Competitor
+from benchmarks.side_by_side import answers_in_turn
 from benchmarks.training import networks
 
 IMAGES, EPOCHS = 12_000, 4
-COMPETITORS = ("this_project", "keras_fit")
+COMPETITORS = ["this_project", "keras_fit"]
 
 
 def compare(name: str, images: int, epochs: int) -> dict[str, dict[str, float]]:
@@ -23,14 +21,7 @@ def compare(name: str, images: int, epochs: int) -> dict[str, dict[str, float]]:
         For each competitor `first_s`, seconds of the first epoch, with what is done once; `epoch_s`, the median of the
         others; `memory_mib`, the process' peak in the last epoch; `accuracy` on the validation part after the last epoch.
     """
-    with ExitStack() as stack:
-        each = {who: stack.enter_context(Competitor("benchmarks.training", who, name, images)) for who in COMPETITORS}
-        rounds = {who: [] for who in COMPETITORS}
-        for _ in range(epochs):
-            for who, competitor in each.items():
-                time.sleep(1)  # until the threads of the one before no longer spin
-                competitor.start()
-                rounds[who].append(competitor.answer())
+    rounds = answers_in_turn("benchmarks.training", COMPETITORS, name, images, rounds=epochs, warm_up=False)
     return {
         who: {
             "first_s": answers[0]["seconds"],

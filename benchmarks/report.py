@@ -179,8 +179,7 @@ def growth(results: dict) -> list[str]:
 
 def gate(results: dict) -> str:
     """How often the gate is shut, by version and loss."""
-    if not (measured := results.get("gate")):
-        return ""
+    measured = results["gate"]
     losses = list(next(iter(measured.values()))["known"])
     head = [
         "version",
@@ -197,6 +196,8 @@ def gate(results: dict) -> str:
 
 def recipe(results: dict, block: str) -> str:
     """The block of recipe.yaml, and what its trainings gave."""
+    if "recipe" not in results:
+        return ""
     trainings = results["recipe"].values()
     accuracies = [each["accuracy"] for each in trainings]
     minutes = statistics.median(each["cpu_seconds"] for each in trainings) / 60
@@ -245,7 +246,8 @@ def performance(results: dict) -> str:
         *inference(results),
         "",
         *photos(results),
-        *(["", *ray(results)] if "ray" in results else []),
+        "",
+        *ray(results),
         "",
         *pipeline(results),
         "",

@@ -20,10 +20,10 @@ VERSIONS = (10, 100, 1_000)
 HASHED = 2**29  # bytes
 
 
-def median(work: Callable[[], object], rounds: int = ROUNDS) -> float:
+def median(work: Callable[[], object]) -> float:
     """Median seconds of some rounds."""
     taken = []
-    for _ in range(rounds):
+    for _ in range(ROUNDS):
         start = time.perf_counter()
         work()
         taken.append(time.perf_counter() - start)
@@ -36,7 +36,7 @@ def decoding() -> dict[str, float]:
 
     with folder_of_jpegs(DECODED) as folder:
         paths = sorted(folder.iterdir())
-        taken = median(lambda: [decode.resize_with_pad(decode.read_picture(path)) for path in paths])
+        taken = median(lambda: list(decode.load_batches(paths, DECODED, 1)))
         size = sum(path.stat().st_size for path in paths)
     return {"decode_s": taken / DECODED, "picture_bytes": size / DECODED}
 

@@ -34,10 +34,6 @@ class Competitor:
             raise RuntimeError(self.process.stderr.read()[-2000:])
         return json.loads(answer)
 
-    def seconds(self) -> float:
-        """Wait for the end of the round and return its seconds."""
-        return self.answer()["seconds"]
-
     def __enter__(self) -> "Competitor":
         return self
 
@@ -52,14 +48,17 @@ def in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS)
     return {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
 
 
-def answers_in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, list[dict]]:
-    """The answers of each function, one a round, without that of the first."""
+def answers_in_turn(
+    module: str, functions: list[str], *arguments, rounds: int = ROUNDS, warm_up: bool = True
+) -> dict[str, list[dict]]:
+    """The answers of each function, one a round; the round of a `warm_up`, all at once, is not counted."""
     with ExitStack() as stack:
         competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
-        for each in competitors.values():
-            each.start()
-        for each in competitors.values():
-            each.seconds()
+        if warm_up:
+            for each in competitors.values():
+                each.start()
+            for each in competitors.values():
+                each.answer()
         answers = {name: [] for name in functions}
         for _ in range(rounds):
             for name, each in competitors.items():

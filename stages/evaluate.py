@@ -8,7 +8,7 @@ from pathlib import Path
 from stages import compute, corruptions, mnist, network, outputs, scoring
 from stages.common import cli, paths
 from stages.common.files import rounded, sha256, write_json
-from stages.common.params import load_params
+from stages.common.params import of_version
 from stages.compute import keras
 from stages.compute.evaluation import compile_evaluate
 
@@ -104,17 +104,13 @@ def evaluate(
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("version", help="name of a block under `models:`")
-    args = parser.parse_args()
-    params = load_params(args.params)
-    params.model(args.version)
+    params, version, _ = of_version(__doc__)
     compute.set_up(params)
-    model = network.load(paths.model(args.version))
+    model = network.load(paths.model(version))
     digits = mnist.load(paths.PREPARED, "test")
     kinds = (paths.metrics, paths.classes, paths.predictions, paths.card, paths.robustness)
-    evaluate(model, digits, params.seed, *(kind(args.version) for kind in kinds))
-    write_json(paths.weights(args.version), plain(paths.model(args.version), model))
+    evaluate(model, digits, params.seed, *(kind(version) for kind in kinds))
+    write_json(paths.weights(version), plain(paths.model(version), model))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 
@@ -30,15 +31,27 @@ CORRUPTIONS = {
     "noisy": "with noise",
     "enlarged": "enlarged",
 }
-# Each metric of a version, and which way it is better.
-METRICS = {"accuracy": "higher", "loss": "lower", "ece": "lower", "brier": "lower"}
-# The same of ResNet50's; `same`: any change counts.
+
+
+class Metric(NamedTuple):
+    """Which way a metric is better (higher, lower or same: any change counts), and its name in model cards."""
+
+    better: str
+    title: str = ""
+
+
+METRICS = {  # of a version
+    "accuracy": Metric("higher", "Accuracy"),
+    "loss": Metric("lower", "Cross-entropy"),
+    "ece": Metric("lower", "Expected calibration error"),
+    "brier": Metric("lower", "Brier score"),
+}
 OF_RESNET50 = {
-    "images": "same",
-    "errors": "lower",
-    "labelled": "same",
-    "top1_accuracy": "higher",
-    "top3_accuracy": "higher",
+    "images": Metric("same"),
+    "errors": Metric("lower"),
+    "labelled": Metric("same"),
+    "top1_accuracy": Metric("higher"),
+    "top3_accuracy": Metric("higher"),
 }
 MOST_PARAMETERS = 100_000  # of a version that the report's page computes, so that the page stays small
 
@@ -63,10 +76,7 @@ def write_history(path: Path | str, history: Iterable[Mapping[str, float]], ende
 
 
 def read_history(path: Path | str) -> np.ndarray:
-    """The columns of a history file as float64 (epochs, 5); an empty validation field is NaN.
-
-    Raises UserError with the file and line of what is missing or malformed.
-    """
+    """The columns of a history file as float64 (epochs, 5); an empty validation field is NaN."""
 
     def parse(row: list[str], epoch: int) -> list[float]:
         if row[0] != str(epoch):
@@ -83,10 +93,7 @@ def write_fingerprints(path: Path | str, history: Iterable[Mapping]) -> None:
 
 
 def read_fingerprints(path: Path | str) -> list[list[tuple[str, str]]]:
-    """For each epoch, in order, the variables' paths and the first digits of the SHA-256 of their bytes.
-
-    Raises UserError with the file and line of what is missing or malformed.
-    """
+    """For each epoch, in order, the variables' paths and the first digits of the SHA-256 of their bytes."""
     epochs = []
 
     def parse(row: list[str], _: int) -> list[str]:
@@ -113,10 +120,7 @@ def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.nd
 
 
 def read_predictions(path: Path | str, labels: np.ndarray | None = None) -> Predictions:
-    """One version's predictions, row by row, for the test images with these labels if they are known.
-
-    Raises UserError with the file and line of what is missing or malformed, and for other labels.
-    """
+    """One version's predictions, row by row; if `labels` are given, UserError unless they are those of the rows."""
 
     def parse(row: list[str], number: int) -> tuple[int, int, float]:
         actual, predicted, probability = int(row[0]), int(row[1]), _number(row[2])
@@ -153,7 +157,7 @@ def write_robustness(path: Path | str, accuracies: Mapping[str, float]) -> None:
 
 
 def read_robustness(path: Path | str) -> dict[str, float]:
-    """One version's accuracy for each of CORRUPTIONS. Raises UserError with the file and line of what is malformed."""
+    """One version's accuracy for each of CORRUPTIONS."""
     names = list(CORRUPTIONS)
 
     def parse(row: list[str], number: int) -> tuple[str, float]:
@@ -168,7 +172,7 @@ def read_robustness(path: Path | str) -> dict[str, float]:
 
 
 def read_top_k(path: Path | str) -> list[dict]:
-    """ResNet50's entries, one an image. Raises UserError for a missing file and for one in another format."""
+    """ResNet50's entries, one an image."""
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
         for entry in entries:

@@ -10,16 +10,23 @@ import hashlib
 import sys
 from pathlib import Path
 
+import numpy as np
 from PIL import _avif
 
-from stages.images.decode import read_picture, resize_with_pad
+from stages.images.decode import decode, resize_with_pad
+from stages.images.source import read_file
+
+
+def read_picture(path: Path | str) -> np.ndarray:
+    """The pixels of an image file: uint8 (height, width, 3)."""
+    return np.asarray(decode(read_file(path)))
 
 
 def main(mask: str, *paths: str) -> None:
     ctypes.CDLL(_avif.__file__).dav1d_set_cpu_flags_mask(int(mask))
     for path in paths:
-        pixels = read_picture(path)
-        for array in (pixels, resize_with_pad(pixels)):
+        image = decode(read_file(path))
+        for array in (np.asarray(image), resize_with_pad(image)):
             print(Path(path).name, hashlib.sha256(array.tobytes()).hexdigest())
 
 

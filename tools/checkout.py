@@ -3,6 +3,7 @@
 import os
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 
 from stages.common.cli import UserError
@@ -31,6 +32,16 @@ def commit_of(rev: str) -> str:
         except UserError as error:
             reason = error
     raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
+
+
+def extract(rev: str, folder: Path) -> None:
+    """Put what Git keeps of the project at a revision into an empty folder."""
+    packed = folder / "files.zip"
+    git(ROOT, "archive", "--format=zip", f"--output={packed}", commit_of(rev))
+    # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
+    with zipfile.ZipFile(packed) as archive:
+        archive.extractall(folder)
+    packed.unlink()
 
 
 def top() -> tuple[Path, str]:

@@ -30,9 +30,14 @@ def progress(**options) -> tqdm:
     return tqdm(file=sys.stderr, disable=None, leave=False, dynamic_ncols=True, **options)
 
 
+def described(doc: str, **options) -> argparse.ArgumentParser:
+    """An argument parser with argparse's own options, whose help shows a module's docstring as it is written."""
+    return argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter, **options)
+
+
 def parser(doc: str) -> argparse.ArgumentParser:
-    """An argument parser described by a stage module's docstring, with the one option that all stages share."""
-    made = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """The parser of a stage, with the one option that all stages share."""
+    made = described(doc)
     made.add_argument(
         "--params", default=str(paths.PARAMS), help="parameters, checked as a whole (default: %(default)s)"
     )

@@ -248,5 +248,14 @@ def load_params(path: Path | str) -> Params:
     return schema.validate(path, data, Params)
 
 
+def of_version(doc: str) -> tuple[Params, str, Model]:
+    """Read the command line of a module for one version: the whole of params.yaml, the version's name and its block."""
+    parser = cli.parser(doc)
+    parser.add_argument("version", help="name of a block under `models:`")
+    args = parser.parse_args()
+    params = load_params(args.params)
+    return params, args.version, params.model(args.version)
+
+
 if __name__ == "__main__":
     cli.run(lambda: load_params(sys.argv[1]) and None)

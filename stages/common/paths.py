@@ -1,5 +1,6 @@
 """Where the pipeline's files lie, relative to the project's root: what dvc.yaml declares and what the stages use."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 PARAMS = Path("params.yaml")
@@ -31,56 +32,19 @@ DOWNLOADS = Path(".dvc/tmp/assets")
 CHECKPOINTS = Path(".dvc/tmp/checkpoints")
 
 
-def model(version: str) -> Path:
-    """The trained model."""
-    return MODELS / f"{version}.keras"
+def _of_version(folder: Path, ending: str) -> Callable[[str], Path]:
+    """A file that each version has: the function takes the version's name."""
+    return lambda version: folder / f"{version}.{ending}"
 
 
-def weights(version: str) -> Path:
-    """The trained model as plain data, for the report."""
-    return WEIGHTS / f"{version}.json"
-
-
-def metrics(version: str) -> Path:
-    """Accuracy and loss on the test set."""
-    return METRICS / f"{version}.json"
-
-
-def history(version: str) -> Path:
-    """The learning curve."""
-    return HISTORY / f"{version}.csv"
-
-
-def fingerprints(version: str) -> Path:
-    """Hashes of the weights after each epoch."""
-    return FINGERPRINTS / f"{version}.csv"
-
-
-def predictions(version: str) -> Path:
-    """The prediction for each test image."""
-    return PREDICTIONS / f"{version}.csv"
-
-
-def classes(version: str) -> Path:
-    """The scores of each digit."""
-    return CLASSES / f"{version}.csv"
-
-
-def card(version: str) -> Path:
-    """The metrics and what the model is made of."""
-    return CARDS / f"{version}.json"
-
-
-def robustness(version: str) -> Path:
-    """The accuracy on corrupted test images."""
-    return ROBUSTNESS / f"{version}.csv"
-
-
-def checkpoint(version: str) -> Path:
-    """Where an interrupted training goes on from."""
-    return CHECKPOINTS / f"{version}.ckpt"
-
-
-def over_seeds(version: str) -> Path:
-    """The results of trainings with several seeds."""
-    return OVER_SEEDS / f"{version}.json"
+model = _of_version(MODELS, "keras")  # trained
+weights = _of_version(WEIGHTS, "json")  # the trained model as plain data, for the report
+metrics = _of_version(METRICS, "json")  # accuracy, loss, ... on the test set
+history = _of_version(HISTORY, "csv")  # the learning curve
+fingerprints = _of_version(FINGERPRINTS, "csv")  # hashes of the weights after each epoch
+predictions = _of_version(PREDICTIONS, "csv")  # for each test image
+classes = _of_version(CLASSES, "csv")  # the scores of each digit
+card = _of_version(CARDS, "json")  # the metrics, and what the model is made of
+robustness = _of_version(ROBUSTNESS, "csv")  # the accuracy on corrupted test images
+over_seeds = _of_version(OVER_SEEDS, "json")  # the results of trainings with several seeds
+checkpoint = _of_version(CHECKPOINTS, "ckpt")  # where an interrupted training goes on from

@@ -61,7 +61,8 @@ FORMATS = tuple(
     )
 )
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
-REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: at least 5 times 224
+SIDE = 224  # pixels, of the images that the network gets
+REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: at least 5 times SIDE
 STRIP = 64  # rows that are resized at a time
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
@@ -88,23 +89,14 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
 
-def read_picture(path: Path | str) -> np.ndarray:
-    """Decode an AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP file: (height, width, 3), uint8, RGB, read-only, upright.
+def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
+    """The image in the content of an AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP file: of mode RGB, upright.
 
     Of an animation, a burst or a file with several pages the first image is taken, of a HEIF file the primary one; what
     is transparent shows white; 16 bits a channel are cut to the upper 8; colours become sRGB by the image's own RGB
     profile; CMYK and grey are converted without theirs, as Pillow does it. A JPEG of more than MAX_PIXELS is read at an
-    eighth of its width and height.
-    Raises PictureError for whatever the file holds or is, OSError when the machine fails (too many open files, a
-    broken disk).
-    """
-    return np.asarray(decode(read_file(path)))
-
-
-def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
-    """`read_picture` of a file's content, as an image of mode RGB.
-
-    What a person should know about an image that was read is added to `notes`.
+    eighth of its width and height. What a person should know about an image that was read is added to `notes`.
+    Raises PictureError for whatever the file holds.
     """
     try:
         image = _open_image(data)
@@ -272,22 +264,20 @@ def _upper_byte(image: Image.Image) -> np.ndarray:
     return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
 
 
-def resize_with_pad(image: Image.Image | np.ndarray, size: int = 224) -> np.ndarray:
-    """Fit an image of mode RGB, or (height, width, 3) uint8, into a black square: (size, size, 3), float32, 0 to 255.
+def resize_with_pad(image: Image.Image) -> np.ndarray:
+    """Fit an image of mode RGB into a black square: (SIDE, SIDE, 3), float32, 0 to 255.
 
-    The numbers of `tf.image.resize_with_pad(image, size, size, antialias=True)` (bilinear) to 0.01, without
+    The numbers of `tf.image.resize_with_pad(image, SIDE, SIDE, antialias=True)` (bilinear) to 0.01, without
     TensorFlow: Pillow has the same triangle filter, here with float pixels and sums in double precision.
     Raises PictureError if the shorter side would have no pixel left, where TensorFlow raises too.
     """
-    if isinstance(image, np.ndarray):
-        image = Image.fromarray(image)
     width, height = np.float32(image.width), np.float32(image.height)
-    ratio = max(width / np.float32(size), height / np.float32(size))  # in float32 as TensorFlow, for the same rounding
+    ratio = max(width / np.float32(SIDE), height / np.float32(SIDE))  # in float32 as TensorFlow, for the same rounding
     rows, columns = int(height / ratio), int(width / ratio)
     if not rows or not columns:
-        raise PictureError(f"{image.width} x {image.height} pixels: more than {size} times as long as wide")
-    top, left = int((size - height / ratio) / 2), int((size - width / ratio) / 2)
-    padded = np.zeros((size, size, 3), np.float32)
+        raise PictureError(f"{image.width} x {image.height} pixels: more than {SIDE} times as long as wide")
+    top, left = int((SIDE - height / ratio) / 2), int((SIDE - width / ratio) / 2)
+    padded = np.zeros((SIDE, SIDE, 3), np.float32)
     for channel, band in enumerate(_resize_across(image, columns)):
         padded[top : top + rows, left : left + columns, channel] = _resize(band, columns, rows)
     return padded

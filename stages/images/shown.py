@@ -6,18 +6,17 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from stages.common.cli import UserError
 from stages.images.decode import PictureError, decode
 from stages.images.source import list_pictures, picture_name, picture_path, read_file
 
-PICTURE_SIDE = 240  # pixels, about what an image gets of a figure
+MOST_SIDE = 240  # pixels of an image's width and height, about what an image gets of a figure
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One of ResNet50's images: its entry in the predictions, its file, and its pixels, uint8, made small."""
+    """One of ResNet50's images: its entry in the predictions, its file, and its pixels, uint8 (height, width, 3), made small."""
 
     entry: dict
     path: str
@@ -41,14 +40,9 @@ def read_pictures(entries: Sequence[dict], images: Path | str, most: int) -> lis
             raise UserError(f"{path}: no such file, but it has predictions; run `dvc repro`")
         try:
             data = read_file(path)
-            pixels = thumbnail(decode(data))
+            image = decode(data)
         except PictureError as error:
             raise UserError(f"{path}: {error}, but it has predictions; run `dvc repro`") from None
-        pictures.append(Picture(entry, path, len(data), hashlib.sha256(data).hexdigest(), pixels))
+        image.thumbnail((MOST_SIDE, MOST_SIDE))
+        pictures.append(Picture(entry, path, len(data), hashlib.sha256(data).hexdigest(), np.asarray(image)))
     return pictures
-
-
-def thumbnail(picture: Image.Image) -> np.ndarray:
-    """An image of mode RGB made smaller until it is at most 240 pixels wide and high: uint8 (height, width, 3)."""
-    picture.thumbnail((PICTURE_SIDE, PICTURE_SIDE))
-    return np.asarray(picture)

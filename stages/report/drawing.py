@@ -42,7 +42,8 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
         log: a logarithmic vertical axis. Values that are not above 0 are left out of it.
     """
     epochs = max((len(line["values"]) for line in series), default=1)
-    shown = [value for line in series for value in line["values"] if value > 0 or (not log and math.isfinite(value))]
+    fits = (lambda value: value > 0) if log else math.isfinite
+    shown = [value for line in series for value in line["values"] if fits(value)]
     low, high = min(shown, default=0.1), max(shown, default=1.0)
     if log:
         low, high = low / 1.1, high * 1.1
@@ -55,30 +56,11 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
     x = linear(1, max(epochs, 2), LEFT + 8, WIDTH - RIGHT - 8)
     lines = []
     for line in series:
-        points = {
-            epoch: (x(epoch), y(value))
-            for epoch, value in enumerate(line["values"], start=1)
-            if value > 0 or (not log and math.isfinite(value))
-        }
+        points = {n: (x(n), y(value)) for n, value in enumerate(line["values"], start=1) if fits(value)}
         every = math.ceil(len(points) / 15) or 1  # or a long training's markers would hide its line
-        lines.append(
-            {
-                "look": line["look"],
-                "kind": line["kind"],
-                "path": " ".join(f"{px},{py}" for px, py in points.values()),
-                "points": list(points.values())[::every],
-                "best": points.get(line.get("best")),
-                "stopped": points.get(line.get("stopped")),
-            }
-        )
-    return {
-        "width": WIDTH,
-        "height": HEIGHT,
-        "box": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
-        "x_ticks": [(x(value), f"{value:g}") for value in ticks(1, epochs, 10) if value == int(value)],
-        "y_ticks": [(y(value), f"{value:g}") for value in marks],
-        "lines": lines,
-    }
+        marked = {name: points.get(line.get(name)) for name in ("best", "stopped")}
+        lines.append(_line(line["look"], line["kind"], list(points.values()), every) | marked)
+    return _frame(x, y, [value for value in ticks(1, epochs, 10) if value == int(value)], marks, lines)
 
 
 def square_chart(series: Sequence[dict]) -> dict:
@@ -88,19 +70,28 @@ def square_chart(series: Sequence[dict]) -> dict:
         series: one dict a line: points (pairs of shares from 0 to 1) and look.
     """
     x, y = linear(0, 100, LEFT + 8, WIDTH - RIGHT - 8), linear(0, 100, HEIGHT - BOTTOM, TOP)
-    lines = []
-    for line in series:
-        points = [(x(100 * across), y(100 * up)) for across, up in line["points"]]
-        path = " ".join(f"{px},{py}" for px, py in points)
-        lines.append({"look": line["look"], "kind": "validation", "path": path, "points": points})
     marks = ticks(0, 100, 5)
+    lines = [
+        _line(line["look"], "validation", [(x(100 * across), y(100 * up)) for across, up in line["points"]])
+        for line in series
+    ]
+    return _frame(x, y, marks, marks, lines) | {"diagonal": (x(0), y(0), x(100), y(100))}
+
+
+def _line(look: dict, kind: str, points: Sequence[tuple[float, float]], every: int = 1) -> dict:
+    """A line through all points, with a marker on every so many."""
+    path = " ".join(f"{x},{y}" for x, y in points)
+    return {"look": look, "kind": kind, "path": path, "points": points[::every]}
+
+
+def _frame(x: Scale, y: Scale, x_marks: Sequence[float], y_marks: Sequence[float], lines: Sequence[dict]) -> dict:
+    """A chart of lines with ticks at these values."""
     return {
         "width": WIDTH,
         "height": HEIGHT,
         "box": (LEFT, TOP, WIDTH - RIGHT, HEIGHT - BOTTOM),
-        "x_ticks": [(x(value), f"{value:g}") for value in marks],
-        "y_ticks": [(y(value), f"{value:g}") for value in marks],
-        "diagonal": (x(0), y(0), x(100), y(100)),
+        "x_ticks": [(x(value), f"{value:g}") for value in x_marks],
+        "y_ticks": [(y(value), f"{value:g}") for value in y_marks],
         "lines": lines,
     }
 

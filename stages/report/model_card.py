@@ -6,18 +6,12 @@ from collections.abc import Sequence
 from ruamel.yaml import YAML
 
 from stages.assets import Asset
+from stages.outputs import METRICS
 
 # The data's licence, as in assets.yaml, by the hub's identifiers (https://huggingface.co/docs/hub/repositories-licenses).
 LICENCES = {
     "Apache-2.0", "BSD-3-Clause", "CC BY 2.0", "CC BY 3.0", "CC BY 4.0", "CC BY-SA 3.0", "CC BY-SA 4.0", "CC0 1.0", "MIT",
 }  # fmt: skip
-# Each metric of a version, and how the hub shows it.
-METRICS = {
-    "accuracy": "Accuracy",
-    "loss": "Cross-entropy",
-    "ece": "Expected calibration error",
-    "brier": "Brier score",
-}
 
 
 def source_of_data(assets: Sequence[Asset]) -> Asset:
@@ -33,10 +27,11 @@ def licence(name: str) -> dict[str, str]:
 
 def figures(version: dict) -> list[dict]:
     """The metrics of a version, the mean over seeds first."""
-    spread = version["spread"]
-    mean = {"type": "accuracy", "name": f"Accuracy, mean over {len(spread['seeds'])} seeds"} if spread else None
-    means = [mean | {"value": spread["accuracy"]["mean"]}] if spread else []
-    return means + [{"type": key, "name": name, "value": version[key]} for key, name in METRICS.items()]
+    rows, spread = [], version["spread"]
+    if spread:
+        name = f"Accuracy, mean over {len(spread['seeds'])} seeds"
+        rows = [{"type": "accuracy", "name": name, "value": spread["accuracy"]["mean"]}]
+    return rows + [{"type": key, "name": each.title, "value": version[key]} for key, each in METRICS.items()]
 
 
 def head(version: dict, data: Asset) -> str:

@@ -6,16 +6,12 @@ page itself is stages/report/templates/report.html; this module gathers what the
 
 import base64
 import hashlib
-import io
-import math
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
-from PIL import Image
 
 from stages import mnist, outputs, resnet50, scoring
 from stages.assets import Asset, load_assets
@@ -25,7 +21,7 @@ from stages.common.files import sha256
 from stages.common.params import Model, Params, trained_on
 from stages.images.shown import Picture, read_pictures
 from stages.images.source import picture_name
-from stages.report import drawing, model_card, try_it
+from stages.report import charts, drawing, model_card, pixels, try_it
 from stages.report.tutorial import TUTORIAL
 from stages.styles import VERSION_COLOURS, style
 
@@ -33,51 +29,6 @@ TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
 MOST_PICTURES = 32  # of ResNet50
 MOST_GUESSES = 5  # for one image
-MOST_FILTERS = 64
-RESPONSES = 6  # filters whose response to a digit is shown
-POSITIVE, NEGATIVE = (0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00)  # Okabe and Ito's blue and vermilion, for signed numbers
-
-
-# Images inside the page
-
-
-def data_uri(pixels: np.ndarray, kind: str = "PNG") -> str:
-    """An image, uint8 (height, width) or (height, width, 3), as the text of an `img` element's `src`."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels).save(buffer, kind, optimize=True, **({"quality": 85} if kind == "JPEG" else {}))
-    return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def grey(image: np.ndarray) -> np.ndarray:
-    """A digit, float32 (rows, columns) in [0, 1], as uint8."""
-    return np.rint(np.asarray(image) * 255).astype(np.uint8)
-
-
-def signed(values: np.ndarray) -> np.ndarray:
-    """Numbers of both signs as colours, uint8 (..., 3): white is 0, full blue and orange the largest magnitude."""
-    share = values / (np.abs(values).max(initial=0) or 1)
-    ends = np.where(share[..., None] > 0, POSITIVE, NEGATIVE)
-    return np.rint(255 + np.abs(share[..., None]) * (ends - 255)).astype(np.uint8)
-
-
-def respond(image: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """The sums of products of a kernel (rows, columns) with each part of an image that it fits on, float64."""
-    height, width = (size - part + 1 for size, part in zip(image.shape, kernel.shape, strict=True))
-    shifted = (float(k) * np.float64(image[i : i + height, j : j + width]) for (i, j), k in np.ndenumerate(kernel))
-    return sum(shifted, np.zeros((height, width)))
-
-
-def sheet(kernels: np.ndarray, columns: int = 8) -> np.ndarray:
-    """Kernels (n, rows, columns) side by side, one white pixel apart, each in its own range; uint8 (..., 3)."""
-    n, height, width = kernels.shape
-    made = np.full((math.ceil(n / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
-    for place, kernel in enumerate(kernels):
-        row, column = divmod(place, columns)
-        made[row * (height + 1) :, column * (width + 1) :][:height, :width] = signed(kernel)
-    return made
-
-
-# Gathering
 
 
 def look(place: int) -> dict:
@@ -96,19 +47,15 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
     counts = scoring.confusion(answers.actual, answers.predicted)
     fitted = trained_on(mnist.COUNTS["train"], model.validation_split)
     validated = not np.isnan(history[:, 3]).all()
-    return {
+    return {key: card[key] for key in outputs.METRICS} | {
         "name": name,
         "look": look(place),
         "model": model,
         "sha256": plain["sha256"],
         "network": plain["layers"],
-        "accuracy": card["accuracy"],
         "interval": scoring.wilson(card["accuracy"], len(labels)),
         "right": answers.actual == answers.predicted,
         "points": scoring.reliability(answers),
-        "loss": card["loss"],
-        "ece": card["ece"],
-        "brier": card["brier"],
         "layers": layer_rows(name, card["layers"], model),
         "parameters": sum(layer["parameters"] for layer in card["layers"]),
         "trained": sum(layer["trained"] for layer in card["layers"]),
@@ -128,14 +75,14 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "mistakes": [
             {
                 "row": int(row),
-                "src": data_uri(grey(images[row])),
+                "src": pixels.data_uri(pixels.grey(images[row])),
                 "actual": int(answers.actual[row]),
                 "predicted": int(answers.predicted[row]),
                 "probability": float(answers.probability[row]),
             }
             for row in wrong[:MOST_MISTAKES]
         ],
-        "filters": filters(np.array(card.get("kernels", [])), images[0]),
+        "filters": pixels.filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
         "spread": spread,
         "spread_left_out": left_out,
@@ -156,40 +103,13 @@ def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
     return (actual, predicted, int(off.max())) if off.any() else None
 
 
-def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
-    """The first convolution's kernels (n, rows, columns) as images, and what some do to a digit.
-
-    None if n is 0, or if they are larger than the digit.
-    """
-    if not kernels.size or max(kernels.shape[1:]) > min(digit.shape):
-        return None
-    answers = [respond(digit, kernel) for kernel in kernels]
-    strongest = sorted(np.argsort([-np.maximum(answer, 0).sum() for answer in answers], kind="stable")[:RESPONSES])
-    upright = np.zeros(kernels.shape[1:])
-    upright[:, upright.shape[1] // 2] = 1
-    level = np.zeros(kernels.shape[1:])
-    level[level.shape[0] // 2] = 1
-    shown = [("vertical line", upright), ("horizontal line", level)]
-    shown += [(f"filter {place + 1}", kernels[place]) for place in strongest]
-    return {
-        "count": len(kernels),
-        "shown": min(len(kernels), MOST_FILTERS),
-        "size": f"{kernels.shape[1]} × {kernels.shape[2]}",
-        "sheet": data_uri(sheet(kernels[:MOST_FILTERS])),
-        "responses": [
-            {"name": name, "kernel": data_uri(signed(kernel)), "src": data_uri(signed(respond(digit, kernel)))}
-            for name, kernel in shown
-        ],
-    }
-
-
 def gather_pictures(pictures: Iterable[Picture], assets: Iterable[Asset]) -> list[dict]:
     """ResNet50's images with their guesses, and who made them where they are sample images."""
     known = {asset.sha256: asset for asset in assets}
     return [
         {
             "name": picture.entry["image"],
-            "src": data_uri(picture.pixels, "JPEG"),
+            "src": pixels.data_uri(picture.pixels, "JPEG"),
             "width": picture.pixels.shape[1],
             "height": picture.pixels.shape[0],
             "guesses": picture.entry["predictions"][:MOST_GUESSES],
@@ -197,55 +117,6 @@ def gather_pictures(pictures: Iterable[Picture], assets: Iterable[Asset]) -> lis
         }
         for picture in pictures
     ]
-
-
-def curves(versions: Iterable[dict], column: int, log: bool = False, scale: float = 1) -> dict:
-    """Training and validation figures over epochs: columns `column` and `column + 2` of the histories."""
-    lines = []
-    for version in versions:
-        history = np.array(version["history"]) * ([1, scale, scale, scale, scale])
-        common = {"look": version["look"], "best": version["best"], "stopped": version["stopped"]}
-        measured = not np.isnan(history[:, column + 2]).all()
-        lines.append({"look": version["look"], "kind": "training", "values": history[:, column].tolist()})
-        if measured:
-            lines.append(common | {"kind": "validation", "values": history[:, column + 2].tolist()})
-        else:
-            lines[-1]["stopped"] = version["stopped"]
-    return drawing.line_chart(lines, log)
-
-
-def spread_chart(versions: Sequence[dict]) -> dict | None:
-    """A row of dots, one a seed, for each version that was trained with several seeds."""
-    run = [version for version in versions if version["spread"]]
-    rows = [
-        (version["name"], [(version["look"], value * 100) for value in version["spread"]["accuracy"]["values"]])
-        for version in run
-    ]
-    chart = drawing.dot_chart(rows, gap=46, left=WIDE) if rows else None
-    for row, version in zip(chart["rows"] if chart else (), run, strict=True):
-        row["mean"] = chart["x"](version["spread"]["accuracy"]["mean"] * 100)
-    return chart
-
-
-WIDE, NARROW = 130, 58  # of the texts beside the rows of a chart of dots
-
-
-def f1_chart(versions: Sequence[dict]) -> dict:
-    """A row for each digit, in it a dot for each version's F1."""
-    rows = defaultdict(list)
-    for version in versions:
-        for digit, _, _, f1, _ in version["classes"]:
-            rows[f"{digit:g}"].append((version["look"], f1 * 100))
-    return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
-
-
-def robustness_chart(versions: Sequence[dict]) -> dict:
-    """A row for each corruption of the test images, in it a dot for each version's accuracy."""
-    rows = [
-        (text, [(version["look"], 100 * version["robustness"][name]) for version in versions])
-        for name, text in outputs.CORRUPTIONS.items()
-    ]
-    return drawing.dot_chart(rows, gap=36, left=WIDE)
 
 
 def compared(versions: Sequence[dict]) -> list[dict]:
@@ -295,11 +166,11 @@ def gather(params: Params) -> dict:
         "versions": versions,
         "test_pictures": len(labels),
         "digit": {"pixels": np.round(np.asarray(images[0], float), 2).tolist(), "label": int(labels[0])},
-        "loss_chart": curves(versions, 1, log=True),
-        "accuracy_chart": curves(versions, 2, scale=100),
-        "f1_chart": f1_chart(versions),
-        "spread_chart": spread_chart(versions),
-        "robustness_chart": robustness_chart(versions),
+        "loss_chart": charts.curves(versions, 1, log=True),
+        "accuracy_chart": charts.curves(versions, 2, scale=100),
+        "f1_chart": charts.f1(versions),
+        "spread_chart": charts.spread(versions),
+        "robustness_chart": charts.robustness(versions),
         "corruptions": outputs.CORRUPTIONS,
         "bins": scoring.BINS,
         "least_in_bin": scoring.LEAST_IN_BIN,
@@ -315,9 +186,6 @@ def gather(params: Params) -> dict:
         "assets": assets,
         "files": input_files(params.models, pictures),
     }
-
-
-# The page and the model cards
 
 
 def cards(context: dict) -> dict[str, str]:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from stages import compute, mnist, network, outputs
 from stages.common import cli, paths
-from stages.common.params import ComputeSettings, Model, load_params
+from stages.common.params import ComputeSettings, Model, of_version
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint, key_of
 
@@ -51,19 +51,15 @@ def train(
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("version", help="name of a block under `models:`")
-    args = parser.parse_args()
-    params = load_params(args.params)
-    model = params.model(args.version)
+    params, version, model = of_version(__doc__)
     computing = compute.set_up(params, params.data_parallel)
     digits = mnist.load(paths.PREPARED, "train")
     settings = params.model_dump(include=set(ComputeSettings.model_fields))
     parameters = {"model": model.model_dump(), "settings": settings, "computing": computing}
     key = key_of(parameters, [digits.images, digits.labels])
-    checkpoint = Checkpoint(paths.checkpoint(args.version), key)
-    written = paths.model(args.version), paths.history(args.version), paths.fingerprints(args.version)
-    train(args.version, model, params.seed, digits, *written, checkpoint)
+    checkpoint = Checkpoint(paths.checkpoint(version), key)
+    written = paths.model(version), paths.history(version), paths.fingerprints(version)
+    train(version, model, params.seed, digits, *written, checkpoint)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,10 @@ from PIL import Image, ImageChops, ImageCms
 from stages.common import files
 from stages.common.cli import UserError
 from stages.images import decode, heif
-from stages.images.decode import PictureError, load_batches, read_picture
+from stages.images.decode import PictureError, load_batches
 from stages.images.source import list_pictures, picture_name, picture_path
 from tests.conftest import ROOT, little_memory, on_linux
+from tests.pixels import read_picture
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes
 
@@ -464,7 +465,8 @@ HUGE = {
 READ_ALL = """
 import resource, sys
 from stages.images import decode, heif
-from stages.images.decode import PictureError, read_picture
+from stages.images.decode import PictureError
+from tests.pixels import read_picture
 decode.MAX_BYTES //= 8  # to be quick: what may be read grows with it
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 250_000_000, -1))
@@ -956,7 +958,7 @@ def test_resizing_gives_the_numbers_of_tensorflow():
     photo = np.asarray(Image.open(get_sample_data("grace_hopper.jpg", asfileobj=False)))
     for image in [photo, *(random.integers(0, 256, (*shape, 3), dtype=np.uint8) for shape in SHAPES)]:
         expected = tf.image.resize_with_pad(image, 224, 224, antialias=True).numpy()
-        seen = decode.resize_with_pad(image)
+        seen = decode.resize_with_pad(Image.fromarray(image))
         assert seen.shape == (224, 224, 3)
         assert seen.dtype == np.float32
         assert np.abs(seen - expected).max() < 0.01, image.shape
@@ -964,7 +966,7 @@ def test_resizing_gives_the_numbers_of_tensorflow():
 
 def test_a_picture_that_would_vanish_is_refused():
     with pytest.raises(PictureError, match="^1 x 225 pixels: more than 224 times"):
-        decode.resize_with_pad(np.zeros((225, 1, 3), np.uint8))
+        decode.resize_with_pad(Image.new("RGB", (1, 225)))
 
 
 # Batches

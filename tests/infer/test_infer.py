@@ -23,6 +23,7 @@ from stages.images import decode
 from stages.infer import classifier
 from stages.infer.folder import answer_folder, classify_folder, infer
 from tests.conftest import ROOT, lay
+from tests.pixels import read_picture
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
 KNOWN = {
@@ -98,11 +99,10 @@ def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
     assert model.count_params() == 25_636_712
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 25_583_592
     paths = [folder / name for name in KNOWN]
-    images = [decode.read_picture(path) for path in paths]
-    resized = [tf.image.resize_with_pad(image, 224, 224, antialias=True) for image in images]
+    resized = [tf.image.resize_with_pad(read_picture(path), 224, 224, antialias=True) for path in paths]
     direct = model(keras.applications.resnet.preprocess_input(np.stack(resized))).numpy()
     ours = classifier.compile_classify(resnet50_folder, "openvino", 8, SETTINGS)(
-        [decode.resize_with_pad(i) for i in images]
+        [loaded.picture for loaded in next(decode.load_batches(paths, len(paths), 2))]
     )
     np.testing.assert_allclose(ours, direct, atol=1e-4)
 

@@ -69,7 +69,7 @@ def folder(samples, tmp_path_factory) -> Path:
     """A thousand files in `intact`, `cut` and `flipped`."""
     folder, random, intact = tmp_path_factory.mktemp("mixed"), np.random.default_rng(0), {}
     for path in sorted(samples.iterdir())[:25]:
-        photo = Image.fromarray(decode.read_picture(path))
+        photo = decode.decode(path.read_bytes())
         photo.thumbnail((320, 320))
         intact |= {f"{path.stem} {kind}": encode(photo, kind) for kind in KINDS}
     files = {f"intact/{name}": content for name, content in intact.items()}

@@ -35,8 +35,8 @@ needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="nee
 @pytest.fixture(scope="session")
 def inputs(digits, samples, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("slice") / "inputs.npz"
-    picture = decode.resize_with_pad(decode.read_picture(samples / "chelsea.png"))
-    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], picture=picture)
+    [[loaded]] = decode.load_batches([samples / "chelsea.png"], 1, 1)
+    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], picture=loaded.picture)
     return str(path)
 
 

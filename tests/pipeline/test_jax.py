@@ -203,7 +203,7 @@ np.save(sys.argv[3], np.concatenate([classify(images[:4]), classify(images[4:])]
 
 
 def test_resnet50_gives_the_probabilities_of_tensorflow(samples, resnet50_folder, tmp_path):
-    resized = [decode.resize_with_pad(decode.read_picture(path)) for path in sorted(samples.iterdir())[:7]]
+    resized = [each.picture for each in next(decode.load_batches(sorted(samples.iterdir()), 7, 2))]
     np.save(tmp_path / "pictures.npy", resized)
     python(CLASSIFY, resnet50_folder, tmp_path / "pictures.npy", tmp_path / "out.npy")
     expected = classifier.compile_classify(resnet50_folder, "keras", 7, ComputeSettings(seed=0, threads=2))(resized)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from stages.common.cli import UserError
-from stages.report import page as report
+from stages.report import pixels
 from tests.conftest import ROOT, report_of_the_current_folder
 
 HOSTILE = "<img src=x onerror=alert(1)>&\"'{{ 7 * 7 }}.png"
@@ -195,23 +195,23 @@ def test_the_page_needs_no_tensorflow(report_inputs):
 def test_the_response_of_a_filter_by_hand():
     image = np.array([[0, 0, 0, 0], [0, 1, 0, 0], [0, 0.5, 0, 0]])
     upright = np.array([[0, 1, 0], [0, 1, 0], [0, 1, 0]])
-    assert report.respond(image, upright).tolist() == [[1.5, 0.0]]
+    assert pixels.respond(image, upright).tolist() == [[1.5, 0.0]]
 
 
 def test_filters_that_do_not_fit_on_a_digit_are_not_shown():
     digit = np.ones((28, 28))
-    assert report.filters(np.ones((2, 31, 31)), digit) is None
-    assert report.filters(np.array([]), digit) is None
-    assert report.filters(np.ones((2, 28, 28)), digit)["count"] == 2
+    assert pixels.filters(np.ones((2, 31, 31)), digit) is None
+    assert pixels.filters(np.array([]), digit) is None
+    assert pixels.filters(np.ones((2, 28, 28)), digit)["count"] == 2
 
 
 def test_signed_numbers_have_the_colours_that_the_page_names():
-    colours = report.signed(np.array([[2.0, 0.0], [-2.0, -1.0]]))
+    colours = pixels.signed(np.array([[2.0, 0.0], [-2.0, -1.0]]))
     assert colours.tolist() == [[[0, 114, 178], [255, 255, 255]], [[213, 94, 0], [234, 174, 128]]]
 
 
 def test_the_first_60_filters_make_a_sheet_of_eight_columns():
     kernels = np.full((60, 3, 3), 1.0)
-    made = report.sheet(kernels)
+    made = pixels.sheet(kernels)
     assert made.shape == (8 * 4 - 1, 8 * 4 - 1, 3)
     assert made[0, 0].tolist() == [0, 114, 178] and made[3].min() == 255 and made[-1, -1].tolist() == [255, 255, 255]

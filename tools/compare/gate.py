@@ -5,7 +5,6 @@ missing now, or is not a finite number; 0 otherwise. A version that params.yaml 
 says `removed: [its name]`. It needs Git alone, no cache and no remote.
 """
 
-import argparse
 import json
 import math
 import subprocess
@@ -39,6 +38,7 @@ class Row(NamedTuple):
     excuse: str | None
 
 
+RULES = Path("gate.yaml")
 DIRECTIONS = ("higher", "lower", "same")
 FAILED = ("worse", "missing", "not a number")
 REMOVED = "removed"  # the key of the versions that were removed on purpose
@@ -81,7 +81,7 @@ def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     """What gate.yaml says about a metric of a version; a UserError if it says nothing."""
     known = outputs.METRICS | outputs.OF_RESNET50
-    better = {"better": known[metric]} if metric in known else {}
+    better = {"better": known[metric].better} if metric in known else {}
     rule = better | rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
     if rule.keys() != {"better", "tolerance"}:
         raise UserError(
@@ -179,13 +179,12 @@ def failed(rows: list[Row]) -> list[str]:
 
 def main() -> None:
     """Read the command line and compare."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
-    parser.add_argument("--rules", default="gate.yaml", type=Path, help="default: %(default)s")
     arguments = parser.parse_args()
     refuse_unmerged()
     versions = load_params(paths.PARAMS).models
-    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(arguments.rules), versions)
+    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(RULES), versions)
     print(table(rows), end="")
     if failed(rows) or not rows:
         gone = sorted({row.metric.split(".")[0] for row in rows if row.verdict == "missing"} - {*versions, "resnet50"})

@@ -21,7 +21,7 @@ from stages.common.cli import UserError
 from stages.common.files import rounded
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
-from tools.checkout import ROOT, commit_of, git
+from tools.checkout import ROOT, extract
 
 LEVEL = 0.05  # a loss is real if chance gives one as large less often
 # Standard deviations, of the difference of two seeds: with five seeds Student's t is above 3.5 once in 80 times, so that
@@ -93,20 +93,17 @@ def compare(before: Side, after: Side, metric: str, better: str) -> Evidence:
 
 def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Evidence]:
     """The evidence about each `version.metric`, between a revision, whose files are put into `folder`, and the workspace."""
-    commit, found = commit_of(base), {}
-    _extract(commit, paths.PARAMS, folder)
-    seed, seed_before = seed_of(ROOT), seed_of(folder)
+    extract(base, folder)
+    found, seed, seed_before = {}, seed_of(ROOT), seed_of(folder)
     for version in versions:
-        for kind in (paths.metrics, paths.predictions, paths.over_seeds):
-            _extract(commit, kind(version), folder)
         after = read(ROOT, version, seed)
         try:
             before = read(folder, version, seed_before)
         except UserError:  # damaged there: no evidence, and nothing that could be mended now
             before = Side(None, {})
         _check(after, paths.metrics(version), paths.predictions(version))
-        for metric, better in outputs.METRICS.items():
-            found[f"{version}.{metric}"] = compare(before, after, metric, better)
+        for metric, each in outputs.METRICS.items():
+            found[f"{version}.{metric}"] = compare(before, after, metric, each.better)
     return found
 
 
@@ -141,13 +138,3 @@ def _check(side: Side, metrics: Path, predictions: Path) -> None:
         raise UserError(
             f"{metrics}: accuracy {told}, but {predictions} has {counted}; run `make repro`, which makes both"
         )
-
-
-def _extract(commit: str, name: Path, folder: Path) -> None:
-    """Put a file of a commit into a folder, if the commit has it."""
-    try:
-        text = git(ROOT, "show", f"{commit}:./{name}")
-    except UserError:
-        return
-    (folder / name).parent.mkdir(parents=True, exist_ok=True)
-    (folder / name).write_text(text)

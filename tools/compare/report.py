@@ -6,12 +6,10 @@ in Git, so nothing of the other revision is trained or fetched; where the data i
 page is these figures and curves alone.
 """
 
-import argparse
 import json
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -26,32 +24,17 @@ from stages.common.files import write_bytes
 from stages.common.params import Params, load_params
 from stages.report import drawing
 from stages.report import page as report
-from tools.checkout import ROOT, commit_of, git, refuse_unmerged
+from tools.checkout import ROOT, extract, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
-FIGURES: dict[str, Callable[[float], str]] = {
+FIGURES: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.4f}".format) | {
     "accuracy": "{:.2%}".format,
-    "loss": "{:.4f}".format,
-    "ece": "{:.4f}".format,
-    "brier": "{:.4f}".format,
     "epochs": "{:.0f}".format,
     "top1_accuracy": "{:.1%}".format,
     "top3_accuracy": "{:.1%}".format,
 }
 SIGN = {"higher": 1, "lower": -1}
-
-
-def extract(rev: str, folder: Path) -> None:
-    """Put the metrics of a revision into an empty folder. Raises UserError if there is no such revision, or it has no metrics."""
-    commit, packed = commit_of(rev), folder / "metrics.zip"
-    try:
-        git(ROOT, "archive", "--format=zip", f"--output={packed}", commit, "metrics")
-    except UserError as error:
-        raise UserError(f"{rev}: {error}; name a branch, tag or commit that has metrics") from None
-    # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
-    with zipfile.ZipFile(packed) as archive:
-        archive.extractall(folder)
 
 
 def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
@@ -69,7 +52,7 @@ def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
 
 def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) -> list[dict]:
     """A row for each figure that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
-    directions = outputs.METRICS | outputs.OF_RESNET50
+    signs = {name: SIGN.get(each.better, 0) for name, each in (outputs.METRICS | outputs.OF_RESNET50).items()}
     rows = []
     for version in [*new, *(name for name in old if name not in new)]:
         before, now = old.get(version, {}), new.get(version, {})
@@ -85,7 +68,7 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
                     "old": shown(before[figure]) if figure in before else "–",
                     "new": shown(now[figure]) if figure in now else "–",
                     "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
-                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * SIGN.get(directions.get(figure), 0))), ""),
+                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * signs.get(figure, 0))), ""),
                 }
             )
     return rows
@@ -129,7 +112,9 @@ def page(base: str, whole: bool) -> str:
     params = load_params(paths.PARAMS)
     with tempfile.TemporaryDirectory() as folder:
         extract(base, Path(folder))
-        old = Path(folder, "metrics")
+        old = Path(folder, paths.METRICS)
+        if not old.is_dir():
+            raise UserError(f"{base}: it has no metrics; name a branch, tag or commit that has them")
         names = [*params.models, "resnet50"]
         new = {name: figures for name, figures in read_figures(paths.METRICS).items() if name in names}
         rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
@@ -139,9 +124,7 @@ def page(base: str, whole: bool) -> str:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.compare.report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.compare.report")
     parser.add_argument("--base", help="a branch, tag or commit to compare with")
     args = parser.parse_args()
     refuse_unmerged()

@@ -4,10 +4,10 @@ Markdown for a pull request, or text for a terminal. All figures come from `dvc 
 files that Git keeps, so that it needs neither cache nor remote. The exit status is 0 whatever the gate says.
 
 GitHub and GitLab strip images that are embedded in Markdown, but show those that a repository keeps. So an image is a
-link to the commit's own file, and the learning curves are also drawn in characters, which show everywhere.
+link to the commit's own file, and the learning curves are also drawn in characters, which show everywhere. The environment
+variables BASE_URL and NOW_URL say where the base's images and today's are shown, with {path} in place of an image's path.
 """
 
-import argparse
 import json
 import math
 import os
@@ -127,7 +127,7 @@ def pictures(base: str, base_url: str, now_url: str) -> list[str]:
     return table(["picture", "base", "now"], *rows) if rows else ["No image differs."]
 
 
-def summary(base: str, base_url: str = "", now_url: str = "") -> str:
+def summary(base: str, base_url: str, now_url: str) -> str:
     """The page as Markdown.
 
     Args:
@@ -137,7 +137,7 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
     refuse_unmerged()
     metrics = gate.diff("metrics", base, "--all")
     params = load_params(paths.PARAMS)
-    rows = gate.compare(base, metrics, gate.load_rules(Path("gate.yaml")), params.models)
+    rows = gate.compare(base, metrics, gate.load_rules(gate.RULES), params.models)
     sections = {
         "Results": results(metrics, params.seed),
         f"Gate: against {base}": verdicts(rows),
@@ -149,14 +149,11 @@ def summary(base: str, base_url: str = "", now_url: str = "") -> str:
 
 def main() -> None:
     """Read the command line and print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("--base", default="main", help="the revision to compare with (default: %(default)s)")
     parser.add_argument("--format", choices=("markdown", "text"), default="text", help="default: %(default)s")
-    for name, whose in {"BASE_URL": "the base's", "NOW_URL": "today's"}.items():
-        text = f"where {whose} images are shown, with {{path}} in it (default: the environment variable {name})"
-        parser.add_argument(f"--{name.lower().replace('_', '-')}", default=os.environ.get(name, ""), help=text)
     args = parser.parse_args()
-    page = summary(args.base, args.base_url, args.now_url)
+    page = summary(args.base, *(os.environ.get(name, "") for name in ("BASE_URL", "NOW_URL")))
     if args.format == "markdown":
         print(page, end="")
     else:

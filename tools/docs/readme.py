@@ -1,7 +1,5 @@
 """Write the tables of README.md and docs/ from metrics/ and benchmarks/results.json: `make readme`. A test compares them."""
 
-from pathlib import Path
-
 from benchmarks import report
 from stages import outputs
 from stages.common import paths
@@ -24,10 +22,10 @@ HEAD = [
 BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 
-def results(root: Path = ROOT) -> str:
+def results() -> str:
     """Markdown: a row for each version, the best accuracy last, then ResNet50's accuracy on the labelled sample images."""
-    params = load_params(root / paths.PARAMS)
-    files = {name: root / paths.metrics(name) for name in params.models}
+    params = load_params(ROOT / paths.PARAMS)
+    files = {name: ROOT / paths.metrics(name) for name in params.models}
     measured = {name: outputs.read_object(path) for name, path in files.items() if path.exists()}
     rows = []
     for version, figures in sorted(measured.items(), key=lambda each: (each[1]["accuracy"], each[0])):
@@ -37,14 +35,14 @@ def results(root: Path = ROOT) -> str:
             theirs += f" ({tutorial['epochs']} epochs)"
         cells = [
             f"`{version}`",
-            over_seeds(root / paths.over_seeds(version), params.seed, figures),
+            over_seeds(ROOT / paths.over_seeds(version), params.seed, figures),
             with_interval(figures["accuracy"]),
             f"{figures['loss']:.4f}",
-            len(outputs.read_history(root / paths.history(version))),
+            len(outputs.read_history(ROOT / paths.history(version))),
             theirs,
         ]
         rows.append(cells)
-    resnet = outputs.read_object(root / paths.RESNET50_METRICS)
+    resnet = outputs.read_object(ROOT / paths.RESNET50_METRICS)
     lines = [
         *table(HEAD, *rows),
         "",
@@ -55,11 +53,11 @@ def results(root: Path = ROOT) -> str:
     return "\n".join(lines) + "\n"
 
 
-def updated(text: str, root: Path = ROOT) -> str:
+def updated(text: str) -> str:
     """The text of one of FILES with the tables between their marks written anew."""
-    measured = outputs.read_object(root / "benchmarks/results.json")
+    measured = outputs.read_object(ROOT / "benchmarks/results.json")
     sections = {
-        "results": results(root),
+        "results": results(),
         "speed": report.highlights(measured),
         "performance": report.performance(measured),
         "scaling": report.scaling(measured),

@@ -49,7 +49,6 @@ def main() -> None:
     picture = Image.new("RGB", (WIDTH, HEIGHT // 2))
     for place, view in enumerate(views()):
         picture.paste(view.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.LANCZOS), (place * WIDTH // 2, 0))
-    (ROOT / "docs").mkdir(exist_ok=True)
     picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ROOT / "docs/report.png", optimize=True)
 
 

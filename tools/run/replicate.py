@@ -2,7 +2,7 @@
 
 from stages import compute, mnist, outputs, scoring
 from stages.common import cli, paths
-from stages.common.params import Model, Params, load_params
+from stages.common.params import Model, Params, of_version
 from stages.compute.evaluation import compile_evaluate
 from stages.train import loop
 
@@ -21,18 +21,14 @@ def seeds_of(params: Params) -> list[int]:
 
 def main() -> None:
     """Command line."""
-    parser = cli.parser(__doc__)
-    parser.add_argument("version", help="name of a block under `models:`")
-    args = parser.parse_args()
-    params = load_params(args.params)
-    model = params.model(args.version)
+    params, version, model = of_version(__doc__)
     compute.set_up(params, params.data_parallel)
     digits = [mnist.load(paths.PREPARED, part) for part in ("train", "test")]
     results = {}
     for seed in seeds_of(params):
-        cli.log(f"{args.version}: seed {seed}")
-        results[seed] = replicate(args.version, model, seed, *digits)
-    outputs.write_over_seeds(paths.over_seeds(args.version), results)
+        cli.log(f"{version}: seed {seed}")
+        results[seed] = replicate(version, model, seed, *digits)
+    outputs.write_over_seeds(paths.over_seeds(version), results)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,6 @@ Each can be interrupted and run again. DVC's own `push` sends no results that ar
 use elsewhere. It also counts a folder as complete when only its list of files is there. DVC's push and pull report some errors as missing files.
 """
 
-import argparse
 import errno
 import json
 import socket
@@ -254,7 +253,7 @@ def mend(repo: Repo, command: str, remote: str | None) -> None:
 
 def main() -> None:
     """Read the command line and do it."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.described(__doc__)
     parser.add_argument("command", choices=("push", "pull", "cache"))
     parser.add_argument("--remote", help="the name of a remote (default: DVC's default remote)")
     parser.add_argument(

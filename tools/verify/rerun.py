@@ -7,7 +7,6 @@ Nothing in the checkout changes, except that a statement of what came out is wri
 `make sign`; it is about the commit, whatever the checkout holds. TMPDIR decides where the clone lies; it needs about 0.5 GB.
 """
 
-import argparse
 import contextlib
 import os
 import platform
@@ -20,7 +19,7 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from stages.common import cli, environment, files, locks
+from stages.common import cli, environment, files, locks, paths
 from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
@@ -31,7 +30,6 @@ from tools.verify.compare import Outcome, compare, read_lock, verdict
 
 ON_JAX = environment.KERAS_BACKEND == "jax"
 LOCKS = ["requirements/compute.txt", "requirements/report.txt"] + ["requirements/jax.txt"] * ON_JAX
-DOWNLOADS = ".dvc/tmp/assets"  # the download stage's folder of files named by their SHA-256
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -72,10 +70,10 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     (rerun / "dvc.lock").unlink()  # what the rerun records comes from the rerun alone
     cache = os.path.relpath(folder / "cache", rerun / ".dvc")
     (rerun / ".dvc/config.local").write_text(f"[cache]\n    dir = {cache}\n")
-    (rerun / DOWNLOADS).mkdir(parents=True)
-    for file in (ROOT / DOWNLOADS).glob("*"):
+    (rerun / paths.DOWNLOADS).mkdir(parents=True)
+    for file in (ROOT / paths.DOWNLOADS).glob("*"):
         if re.fullmatch("[0-9a-f]{64}", file.name):
-            (rerun / DOWNLOADS / file.name).symlink_to(file)
+            (rerun / paths.DOWNLOADS / file.name).symlink_to(file)
     return committed, rerun
 
 
@@ -183,9 +181,7 @@ def state(seen: Seen, reproduced: bool, line: str, who: str) -> None:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.verify", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.verify")
     parser.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
     parser.add_argument("--tolerance", action="store_true", help="compare within tolerance even on a promised platform")
     parser.add_argument("--who", default=statement.who(), help="name of the statement's file (default: %(default)s)")

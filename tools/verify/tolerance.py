@@ -10,6 +10,7 @@ import json
 import math
 
 from stages.common import environment
+from stages.outputs import METRICS
 
 # The greatest differences allowed where the bits are not promised: about twice the greatest that the shipped versions
 # show when only `threads` changes (1, 3, 4 and 8 against 2). Another platform differs in the same way, in the order of
@@ -44,7 +45,7 @@ if environment.KERAS_BACKEND == "jax":
 
 COLUMNS = dict.fromkeys(("loss", "accuracy", "val_loss", "val_accuracy"), "epoch figure")
 COLUMNS |= dict.fromkeys(("precision", "recall", "f1"), "class score")
-KEYS = ("accuracy", "loss", "ece", "brier", "kernels")  # of JSON files, whose names a key of such a figure has in it
+KEYS = (*METRICS, "kernels")  # of JSON files, whose names a key of such a figure has in it
 NOT_COMPARED = (".keras", ".png", ".html", ".md")  # a difference in their bytes does not say how large it is
 
 

@@ -5,7 +5,6 @@ keys, verification/allowed_signers, in the form that `man ssh-keygen` calls ALLO
 signer is in that list, its signature is good, and it is about this commit. A signer counts once.
 """
 
-import argparse
 import hashlib
 import os
 import subprocess
@@ -188,16 +187,13 @@ def count(commit: str, least: int, allowed: Path) -> bool:
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        prog="python -m tools.verify.trust", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = cli.described(__doc__, prog="python -m tools.verify.trust")
     commands = parser.add_subparsers(dest="command", required=True)
     signing = commands.add_parser("sign", help="sign your statement about a commit")
     signing.add_argument("--who", default=statement.who(), help="whose (default: %(default)s)")
     signing.add_argument("--key", help="your SSH key (default: the one that Git signs with, or ~/.ssh/id_*)")
     counting = commands.add_parser("count", help="count the signers who saw the same bytes; fail below --least")
     counting.add_argument("--least", type=int, default=2, help="how many are enough (default: %(default)s)")
-    counting.add_argument("--signers", type=Path, default=SIGNERS, help="whom you trust (default: %(default)s)")
     for command in (signing, counting):
         command.add_argument("--rev", default="HEAD", help="branch, tag or commit (default: what is checked out)")
     args = parser.parse_args()
@@ -207,9 +203,9 @@ def main() -> None:
         return
     if args.least < 1:
         raise UserError(f"K is {args.least}; at least one signer is needed to trust anything")
-    if not args.signers.is_file():
-        raise UserError(f"{args.signers}: no such file; docs/trust.md says how to list whom you trust")
-    sys.exit(0 if count(commit, args.least, args.signers) else 1)
+    if not SIGNERS.is_file():
+        raise UserError(f"{SIGNERS}: no such file; docs/trust.md says how to list whom you trust")
+    sys.exit(0 if count(commit, args.least, SIGNERS) else 1)
 
 
 if __name__ == "__main__":

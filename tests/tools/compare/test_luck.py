@@ -76,7 +76,7 @@ def test_half_a_point_of_the_recorded_mlp_is_noticed_and_no_loss_is_not():
     right[np.flatnonzero(right)[:50]] = False
     told = []
     for after in (Side(right, {}), side):
-        evidence = luck.compare(side, after, "accuracy", outputs.METRICS["accuracy"])
+        evidence = luck.compare(side, after, "accuracy", outputs.METRICS["accuracy"].better)
         values = metrics["accuracy"], rounded_mean(after.right)
         told.append(gate.verdict(*values, **gate.rule_for(rules, "mlp", "accuracy"), evidence=evidence))
     assert told == ["worse", "same"]

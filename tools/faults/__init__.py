@@ -1,0 +1,1 @@
+"""Break runs on purpose."""
