@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, gate, inference, jobs, networks, pipeline, recipe, scaling, training
+from benchmarks import floors, gate, inference, jobs, networks, pipeline, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -129,7 +129,6 @@ MORE = {
     "ray": measure_ray,
     "scaling": scaling.measure,
     "gate": gate.measure,
-    "recipe": recipe.measure,
     "jobs": jobs.measure,
 }
 

@@ -194,25 +194,6 @@ def gate(results: dict) -> str:
     return "\n".join(table(head, *rows)) + "\n"
 
 
-def recipe(results: dict, block: str) -> str:
-    """The block of recipe.yaml, and what its trainings gave."""
-    if "recipe" not in results:
-        return ""
-    trainings = results["recipe"].values()
-    accuracies = [each["accuracy"] for each in trainings]
-    minutes = statistics.median(each["cpu_seconds"] for each in trainings) / 60
-    lines = [
-        f"Accuracy on the test images over {len(accuracies)} seeds: {statistics.mean(accuracies):.2%} ± "
-        f"{statistics.stdev(accuracies):.2%} ({', '.join(f'{each:.2%}' for each in accuracies)}). A training took {minutes:.0f} "
-        f"minutes of processor time on {results['machine']['cores']} cores.",
-        "",
-        "```yaml",
-        *block.splitlines(),
-        "```",
-    ]
-    return "\n".join(lines) + "\n"
-
-
 def highlights(results: dict) -> str:
     """The few lines of README.md."""
     machine, rates = results["machine"], results["inference"]["pictures_per_s"]
