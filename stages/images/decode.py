@@ -11,6 +11,7 @@ import io
 import itertools
 import logging
 import re
+import struct
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -141,6 +142,8 @@ def _open_image(data: bytes) -> Image.Image:
         is_tiff = data.startswith(tuple(TiffImagePlugin.PREFIXES))  # Image.open would hide why it is not read
         image = TiffImagePlugin.TiffImageFile(reader) if is_tiff else Image.open(reader, formats=FORMATS)
         _check(image)
+        if is_tiff:
+            _check_profile(image, data)
         if image.format == "PNG":
             _mend_transparent_value(image, bits=data[24])
     if image.format != "TIFF":  # libtiff takes the pixels from memory, only further tags are read
@@ -194,6 +197,21 @@ def _list_scans(jpeg: bytes) -> list[int]:
             scans += jpeg[found.end() + 2 : found.end() + 3]
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
     return scans
+
+
+def _check_profile(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
+    """Refuse a TIFF that ends before the colour profile that its tags name, which Pillow would leave out in silence.
+
+    The tags lie as TIFF 6.0 has them, or BigTIFF: tag, type, count, offset.
+    """
+    order = "<" if data.startswith(b"II") else ">"
+    is_big = struct.unpack_from(f"{order}H", data, 2) == (43,)
+    number, entry = (f"{order}Q", f"{order}HHQQ") if is_big else (f"{order}H", f"{order}HHLL")
+    (count,) = struct.unpack_from(number, data, tiff.tag_v2.offset)
+    first = tiff.tag_v2.offset + struct.calcsize(number)
+    entries = struct.iter_unpack(entry, data[first : first + count * struct.calcsize(entry)])
+    if any(tag == TiffImagePlugin.ICCPROFILE and offset + size > len(data) for tag, _, size, offset in entries):
+        raise PictureError(DAMAGED)
 
 
 def _mend_transparent_value(image: Image.Image, bits: int) -> None:

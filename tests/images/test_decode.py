@@ -692,6 +692,23 @@ def test_white_stays_white_below_a_profile(tmp_path):
     assert (read(tmp_path, content)[:, : WIDTH // 2] == 255).all()
 
 
+@pytest.mark.parametrize(
+    ("options", "entry"),
+    [({}, "<HHII"), ({"compression": "tiff_lzw"}, "<HHII"), ({"big_tiff": True}, "<HHQQ")],
+    ids=["plain", "lzw", "big"],
+)
+def test_a_tiff_that_ends_in_its_profile_is_not_read_without_it(tmp_path, options, entry):
+    """Its pixels are all there, and would be taken for sRGB."""
+    icc = profile(*SPACES["Display P3"])
+    content = encoded(PHOTO, "TIFF", icc_profile=icc, **options)
+    here = struct.pack(entry, 34675, 7, len(icc), content.index(icc))
+    assert here in content
+    moved = content.replace(here, struct.pack(entry, 34675, 7, len(icc), len(content))) + icc
+    assert (read(tmp_path, moved) == read(tmp_path, content)).all()
+    with pytest.raises(PictureError, match="damaged or cut short"):
+        read(tmp_path, moved[:-1])
+
+
 GREY_PROFILE = b"\0\0\0\x80" + bytes(12) + b"GRAYXYZ " + bytes(104)
 
 

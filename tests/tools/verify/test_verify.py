@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
+from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from tests.conftest import ROOT
@@ -134,7 +135,7 @@ def project(downloaded, tmp_path_factory) -> Project:
     with (made.folder / "dvc.yaml").open("w") as file:
         yaml.dump({"stages": pipeline["stages"]}, file)
     made.git("init", "-q", "-b", "main")
-    (made.folder / verify.DOWNLOADS).symlink_to(ROOT / verify.DOWNLOADS)
+    (made.folder / paths.DOWNLOADS).symlink_to(ROOT / paths.DOWNLOADS)
     subprocess.run(["dvc", "repro", "-q"], cwd=made.folder, env=made.environment, check=True)
     made.commit()
     return made
@@ -239,7 +240,7 @@ def test_one_altered_byte_and_one_altered_hash_are_each_named(project, tmp_path)
     shallow = Project(tmp_path, Path(project.environment["HOME"]))
     shallow.git("checkout", "-q", "--detach")
     (tmp_path / ".dvc/tmp").mkdir()
-    (tmp_path / verify.DOWNLOADS).symlink_to(ROOT / verify.DOWNLOADS)
+    (tmp_path / paths.DOWNLOADS).symlink_to(ROOT / paths.DOWNLOADS)
     shallow.environment["GIT_DIR"] = "/nonexistent"
     done = shallow.verify()
     assert done.returncode == 1
