@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, gate, inference, jobs, networks, pipeline, scaling, training
+from benchmarks import floors, gate, inference, jobs, networks, pipeline, recipes, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -126,9 +126,11 @@ PARTS = {
 # Measured when asked for, as they take longer: `make bench PARTS="networks ray scaling"`.
 MORE = {
     "networks": networks.measure,
+    "shipped": networks.measure_shipped,
     "ray": measure_ray,
     "scaling": scaling.measure,
     "gate": gate.measure,
+    "recipes": recipes.measure,
     "jobs": jobs.measure,
 }
 

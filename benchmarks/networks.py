@@ -7,7 +7,7 @@ import argparse
 import statistics
 
 from benchmarks.report import networks as table
-from benchmarks.side_by_side import answers_in_turn
+from benchmarks.side_by_side import ROOT, answers_in_turn
 from benchmarks.training import networks
 
 IMAGES, EPOCHS = 12_000, 4
@@ -38,6 +38,14 @@ def measure(names: list[str] | None = None, images: int = IMAGES, epochs: int = 
     return {name: {"images": images, "epochs": epochs} | compare(name, images, epochs) for name in names or networks()}
 
 
+def measure_shipped() -> dict:
+    """The versions of params.yaml, on all training images."""
+    from stages.common import paths
+    from stages.common.params import load_params
+
+    return measure(list(load_params(ROOT / paths.PARAMS).models), images=60_000)
+
+
 def main() -> None:
     """Command line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -47,7 +55,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=IMAGES, help="of the training set (default: %(default)s)")
     parser.add_argument("--epochs", type=int, default=EPOCHS, help="at least 2 (default: %(default)s)")
     args = parser.parse_args()
-    print("\n".join(table({"networks": measure(args.names, args.images, args.epochs)})))
+    print("\n".join(table(measure(args.names, args.images, args.epochs))))
 
 
 if __name__ == "__main__":

@@ -42,10 +42,10 @@ def training(results: dict) -> list[str]:
     return table(head, *rows)
 
 
-def networks(results: dict) -> list[str]:
-    """Networks of benchmarks/networks.yaml beside `fit`: times, and both accuracies."""
+def networks(measured: dict) -> list[str]:
+    """Networks beside `fit`: times, peak memory and accuracy of both."""
     rows = []
-    for name, block in results["networks"].items():
+    for name, block in measured.items():
         ours, theirs = block["this_project"], block["keras_fit"]
         rows.append(
             [
@@ -54,18 +54,24 @@ def networks(results: dict) -> list[str]:
                 f"{theirs['epoch_s']:.2f} s",
                 f"{theirs['epoch_s'] / ours['epoch_s']:.2f}x",
                 f"{ours['first_s']:.1f} / {theirs['first_s']:.1f} s",
+                f"{ours['memory_mib']:.0f} / {theirs['memory_mib']:.0f} MiB",
                 f"{ours['accuracy']:.4f} / {theirs['accuracy']:.4f}",
             ]
         )
-    head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "accuracy"]
-    return [*table(head, *rows), "", f"Times as fast as `fit`: {span(results)}."]
+    head = ["network", "an epoch", "Keras `fit`", "times as fast", "first epoch", "peak memory", "accuracy"]
+    return table(head, *rows)
 
 
-def span(results: dict) -> str:
+def span(measured: dict) -> str:
     """The worst, the median and the best ratio to `fit` among these networks."""
-    blocks = results["networks"].values()
-    ratios = [block["keras_fit"]["epoch_s"] / block["this_project"]["epoch_s"] for block in blocks]
+    ratios = [block["keras_fit"]["epoch_s"] / block["this_project"]["epoch_s"] for block in measured.values()]
     return f"worst {min(ratios):.2f}x, median {statistics.median(ratios):.2f}x, best {max(ratios):.2f}x"
+
+
+def trained(measured: dict) -> str:
+    """On how much, and how long, these networks were trained."""
+    block = next(iter(measured.values()))
+    return f"{block['images']:,} training images, {block['epochs']} epochs; the accuracy is that on the validation part after the last."
 
 
 def inference(results: dict) -> list[str]:
@@ -194,6 +200,20 @@ def gate(results: dict) -> str:
     return "\n".join(table(head, *rows)) + "\n"
 
 
+def recipes(results: dict, text: str) -> str:
+    """recipes.yaml, and what its versions gave."""
+    rows = []
+    for name, trainings in results["recipes"].items():
+        accuracies, seconds, processor = (
+            [each[key] for each in trainings.values()] for key in ("accuracy", "seconds", "cpu_seconds")
+        )
+        spread = f"{statistics.mean(accuracies):.2%} ± {statistics.stdev(accuracies):.2%} ({len(accuracies)})"
+        times = f"{statistics.median(seconds):.1f} s", f"{statistics.median(processor):.1f} s"
+        rows.append([f"`{name}`", spread, f"{min(accuracies):.2%}", *times])
+    head = ["version", "test accuracy over seeds: mean ± std (n)", "lowest", "a training", "processor time"]
+    return "\n".join([*table(head, *rows), "", "```yaml", *text.splitlines(), "```"]) + "\n"
+
+
 def highlights(results: dict) -> str:
     """The few lines of README.md."""
     machine, rates = results["machine"], results["inference"]["pictures_per_s"]
@@ -203,7 +223,7 @@ def highlights(results: dict) -> str:
     )
     lines = [
         f"- An epoch, against Keras `fit`: {', '.join(epochs)} as fast.",
-        f"- {len(results['networks'])} networks that people train on MNIST, against `fit`: {span(results)}.",
+        f"- {len(results['networks'])} networks that people train on MNIST, against `fit`: {span(results['networks'])}.",
         f"- ResNet50, against `model.predict`: {rates['this_project'] / rates['keras_predict']:.1f}x as fast; against OpenVINO "
         f"called directly, which may use AVX-512: {rates['this_project'] / rates['openvino']:.1f}x.",
         f"- Measured side by side on {machine['cores']} cores of an {machine['processor']}.",
@@ -222,7 +242,15 @@ def performance(results: dict) -> str:
         "",
         *training(results),
         "",
-        *networks(results),
+        f"Networks that people train on MNIST: {trained(results['networks'])}",
+        "",
+        *networks(results["networks"]),
+        "",
+        f"Times as fast as `fit`: {span(results['networks'])}.",
+        "",
+        f"The versions of `params.yaml`: {trained(results['shipped'])}",
+        "",
+        *networks(results["shipped"]),
         "",
         *inference(results),
         "",

@@ -10,7 +10,7 @@ from tools.checkout import ROOT
 from tools.compare.summary import over_seeds, with_interval
 from tools.markdown import table
 
-FILES = (ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("performance", "scaling", "gate")))
+FILES = (ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("performance", "scaling", "gate", "usage")))
 HEAD = [
     "version",
     "test accuracy over seeds: mean ± std (n)",
@@ -62,6 +62,7 @@ def updated(text: str) -> str:
         "performance": report.performance(measured),
         "scaling": report.scaling(measured),
         "gate": report.gate(measured),
+        "recipes": report.recipes(measured, (ROOT / "benchmarks/recipes.yaml").read_text("utf-8")),
     }
     for name, section in sections.items():
         begin, end = BEGIN.format(name), END.format(name)
