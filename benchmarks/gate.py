@@ -8,36 +8,28 @@ predictions some are made wrong by chance. A gate that is shut without a loss is
 
 import itertools
 import json
-import subprocess
 import sys
 
-from benchmarks.side_by_side import ROOT
+from benchmarks.side_by_side import ROOT, printed
+from benchmarks.training import trainings
 
-SEEDS = range(10)  # after the seed of params.yaml
+SEEDS = 10
 LOSSES = (0, 30, 50, 100, 200)  # of the 10,000 test images
 
 
 def measure() -> dict:
     """For each version, with and without results over seeds: the share of the pairs with a shut gate, by lost images."""
-    done = subprocess.run([sys.executable, "-m", "benchmarks.gate"], cwd=ROOT, check=True, stdout=subprocess.PIPE)
-    return json.loads(done.stdout)
+    return printed("benchmarks.gate")
 
 
 def trained(params, version: str) -> list[tuple[dict, object]]:
     """For each seed the metrics, and whether each test image is right."""
-    from stages import mnist, scoring
-    from stages.common import paths
-    from stages.compute.evaluation import compile_evaluate
-    from stages.train import loop
+    from stages import scoring
 
-    train, test = (mnist.load(ROOT / paths.PREPARED, part) for part in ("train", "test"))
-    made = []
-    for seed in SEEDS:
-        network, _ = loop.train(version, params.model(version), train, params.seed + seed)
-        means, probabilities = compile_evaluate(network)(test.images, test.labels)
-        metrics = scoring.metrics(means, probabilities, test.labels)
-        made.append((metrics, probabilities.argmax(axis=1) == test.labels))
-    return made
+    return [
+        (scoring.metrics(means, probabilities, labels), probabilities.argmax(axis=1) == labels)
+        for (means, probabilities), labels, _ in trainings(params, version, params.model(version), SEEDS)
+    ]
 
 
 def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:

@@ -68,6 +68,12 @@ def answers_in_turn(
     return answers
 
 
+def printed(module: str) -> dict:
+    """Run a module as a process of its own, and read the JSON that it prints."""
+    done = subprocess.run([sys.executable, "-m", module], cwd=ROOT, check=True, stdout=subprocess.PIPE)
+    return json.loads(done.stdout)
+
+
 def unpin() -> None:
     """Undo what importing `stages` does to the environment; call it before a numeric library is imported."""
     from stages.common import environment

@@ -5,7 +5,8 @@ of a noisy machine. The first epoch of each, which compiles, is not counted.
 """
 
 import math
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 
 from benchmarks.side_by_side import ROOT, unpin
 
@@ -13,12 +14,12 @@ IMAGES = {"mlp": 60_000, "mlp_batchnorm": 60_000, "cnn": 6_000}  # of the traini
 EPOCHS = 1_000  # more than are ever asked for
 
 
-def networks() -> dict:
-    """The blocks of networks.yaml."""
+def networks(file: str = "networks.yaml") -> dict:
+    """The checked blocks of a file beside this one, by name."""
     from stages.common.params import Model
     from stages.common.yaml_files import load_yaml
 
-    blocks = load_yaml(ROOT / "benchmarks/networks.yaml", 2**18)
+    blocks = load_yaml(ROOT / "benchmarks" / file, 2**18)
     return {name: Model.model_validate(block) for name, block in blocks.items()}
 
 
@@ -48,6 +49,24 @@ def optimizer(version: str, model, images: int):
     from stages.common.params import trained_on
 
     return network.optimizer(version, model, math.ceil(trained_on(images, model.validation_split) / model.batch_size))
+
+
+def trainings(params, name: str, model, count: int) -> Iterator[tuple]:
+    """Train a block as the project does, with `count` seeds from that of params.yaml on, in a process that is set up for it.
+
+    Yields for each what evaluating the test images gives, their labels, and the `seconds` and `cpu_seconds` of the training.
+    """
+    from stages import mnist
+    from stages.common import paths
+    from stages.compute.evaluation import compile_evaluate
+    from stages.train import loop
+
+    train, test = (mnist.load(ROOT / paths.PREPARED, part) for part in ("train", "test"))
+    for seed in range(params.seed, params.seed + count):
+        start, before = time.perf_counter(), time.process_time()
+        network, _ = loop.train(name, model, train, seed)
+        cost = {"seconds": time.perf_counter() - start, "cpu_seconds": time.process_time() - before}
+        yield compile_evaluate(network)(test.images, test.labels), test.labels, cost
 
 
 def this_project(version: str, images: int, tick: Callable, instructions: str = "avx2") -> None:
