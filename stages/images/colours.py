@@ -1,14 +1,68 @@
-"""Colours as sRGB, which the network was trained on: what an image's own RGB profile says is converted."""
+"""Pixels of any mode as RGB, and colours as sRGB, which the network was trained on, by the image's own RGB profile."""
 
 import io
 from functools import lru_cache
 
 import numpy as np
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, TiffImagePlugin
+
+from stages.images.limits import PictureError
 
 SRGB = ImageCms.createProfile("sRGB")
 # Makers' sRGB profiles differ from each other by 1 of 255, Display P3 from sRGB by 96.
 SAME = 3
+
+
+def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
+    """The image in mode RGB and sRGB, in which what is transparent shows white; a profile that is ignored is noted.
+
+    Raises PictureError for pixels that are no colours.
+    """
+    if image.mode in ("I", "F", "LAB"):
+        raise PictureError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
+    has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and image.info.get("icc_profile")
+    rgb = _on_white(image)
+    if has_profile:
+        try:
+            convert_to_srgb(rgb, image.info["icc_profile"])
+        except ImageCms.PyCMSError:
+            notes.append("damaged or unfit colour profile, ignored")
+    return rgb
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The image in mode RGB, in which what is transparent shows white."""
+    if image.mode.startswith("I;16"):
+        image = _without_lower_byte(image)
+    elif image.mode in ("La", "RGBa"):  # premultiplied
+        image = image.convert(image.mode.upper())
+    if not image.has_transparency_data:
+        return _in_mode(image, "RGB")
+    image = _in_mode(image, "RGBA")
+    white = Image.new("RGB", image.size, "white")
+    white.paste(image, mask=image)
+    return white
+
+
+def _in_mode(image: Image.Image, mode: str) -> Image.Image:
+    """The image itself where it has this mode, because `convert` would copy its pixels."""
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _without_lower_byte(image: Image.Image) -> Image.Image:
+    grey = Image.fromarray(_upper_byte(image))
+    if "transparency" in image.info:
+        opaque = np.asarray(image) != image.info["transparency"]
+        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
+    return grey
+
+
+def _upper_byte(image: Image.Image) -> np.ndarray:
+    """16-bit grey as 8-bit; a TIFF file may use 12 of the bits, or count from white to black."""
+    tags = getattr(image, "tag_v2", {})
+    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
+    grey = (np.asarray(image) >> bits - 8).astype(np.uint8)
+    return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes) -> None:

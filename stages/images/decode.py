@@ -27,7 +27,6 @@ from PIL import (  # naming a plugin registers its format, so that Pillow need n
     ExifTags,
     GifImagePlugin,
     Image,
-    ImageCms,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -102,7 +101,7 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
     try:
         image = _open_image(data)
         image.load()
-        return _to_rgb(_turn_upright(image), [] if notes is None else notes)
+        return colours.to_rgb(_turn_upright(image), [] if notes is None else notes)
     except (PictureError, MemoryError):
         raise
     except Image.DecompressionBombError:  # more than twice as many
@@ -232,54 +231,6 @@ def _turn_upright(image: Image.Image) -> Image.Image:
     except Exception:  # noqa: BLE001 - a plugin of Pillow may raise anything for a damaged file
         return image
     return image if turn is None else image.transpose(turn)
-
-
-def _to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
-    if image.mode in ("I", "F", "LAB"):
-        raise PictureError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
-    has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and image.info.get("icc_profile")
-    rgb = _on_white(image)
-    if has_profile:
-        try:
-            colours.convert_to_srgb(rgb, image.info["icc_profile"])
-        except ImageCms.PyCMSError:
-            notes.append("damaged or unfit colour profile, ignored")
-    return rgb
-
-
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image in mode RGB, in which what is transparent shows white."""
-    if image.mode.startswith("I;16"):
-        image = _without_lower_byte(image)
-    elif image.mode in ("La", "RGBa"):  # premultiplied
-        image = image.convert(image.mode.upper())
-    if not image.has_transparency_data:
-        return _in_mode(image, "RGB")
-    image = _in_mode(image, "RGBA")
-    white = Image.new("RGB", image.size, "white")
-    white.paste(image, mask=image)
-    return white
-
-
-def _in_mode(image: Image.Image, mode: str) -> Image.Image:
-    """The image itself where it has this mode, because `convert` would copy its pixels."""
-    return image if image.mode == mode else image.convert(mode)
-
-
-def _without_lower_byte(image: Image.Image) -> Image.Image:
-    grey = Image.fromarray(_upper_byte(image))
-    if "transparency" in image.info:
-        opaque = np.asarray(image) != image.info["transparency"]
-        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
-    return grey
-
-
-def _upper_byte(image: Image.Image) -> np.ndarray:
-    """16-bit grey as 8-bit; a TIFF file may use 12 of the bits, or count from white to black."""
-    tags = getattr(image, "tag_v2", {})
-    bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
-    grey = (np.asarray(image) >> bits - 8).astype(np.uint8)
-    return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
 
 
 def resize_with_pad(image: Image.Image) -> np.ndarray:
