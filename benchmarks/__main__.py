@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import floors, gate, inference, jobs, networks, pipeline, recipes, scaling, training
+from benchmarks import gate, inference, jobs, lower_bounds, networks, pipeline, recipes, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -33,12 +33,12 @@ def machine() -> dict:
     }
 
 
-def measure_floors() -> dict:
-    seconds = in_turn("benchmarks.floors", ["matrix_products", "copies"])
+def measure_lower_bounds() -> dict:
+    seconds = in_turn("benchmarks.lower_bounds", ["matrix_products", "copies"])
     return {
-        "matrix_gflop_per_s": floors.MATRIX_GFLOP / seconds["matrix_products"],
-        "copy_gb_per_s": floors.COPY_GB / seconds["copies"],
-        "gflop_per_picture": floors.work(),
+        "matrix_gflop_per_s": lower_bounds.MATRIX_GFLOP / seconds["matrix_products"],
+        "copy_gb_per_s": lower_bounds.COPY_GB / seconds["copies"],
+        "gflop_per_image": lower_bounds.work(),
     }
 
 
@@ -67,15 +67,15 @@ def measure_inference() -> dict:
     names = ["this_project", "native", "keras_predict", "openvino"]
     names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
     seconds = in_turn("benchmarks.inference", names)
-    per_s = {name: inference.PICTURES / value for name, value in seconds.items()}
+    per_s = {name: inference.IMAGES / value for name, value in seconds.items()}
     seconds = in_turn("benchmarks.inference", ["folder_end_to_end", "folder_end_to_end_native"], inference.FOLDER)
-    return {"pictures_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
+    return {"images_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
 
 
 def measure_photos(count: int = inference.PHOTOS) -> dict:
     """Photos of 12 megapixels as phones and messengers save them, by their bytes, and the computing alone beside them."""
     computing = in_turn("benchmarks.inference", ["this_project", "native"])
-    per_s = {name: inference.PICTURES / seconds for name, seconds in computing.items()}
+    per_s = {name: inference.IMAGES / seconds for name, seconds in computing.items()}
     return {"computing_per_s": per_s} | {
         name: measure_photos_of(quality, count) for name, quality in inference.PHOTO_QUALITIES.items()
     }
@@ -99,7 +99,7 @@ def measure_photos_of(quality: int, count: int) -> dict:
 def pace(engine: str) -> dict[str, float]:
     """From a folder and one twice as large: images a second, and the seconds that pass besides, before and after."""
     once, twice = (inference.whole(count, engine) for count in (inference.FOLDER, 2 * inference.FOLDER))
-    return {"pictures_per_s": inference.FOLDER / (twice - once), "start_s": 2 * once - twice}
+    return {"images_per_s": inference.FOLDER / (twice - once), "start_s": 2 * once - twice}
 
 
 def measure_ray() -> dict:
@@ -115,7 +115,7 @@ def measure_ray() -> dict:
 
 
 PARTS = {
-    "floors": measure_floors,
+    "lower_bounds": measure_lower_bounds,
     "training": measure_training,
     "training_growth": measure_training_growth,
     "inference": measure_inference,

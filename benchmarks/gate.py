@@ -49,7 +49,7 @@ def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:
         sides = luck.Side(before, over_seeds), luck.Side(worse, {})
         evidence = {f"{version}.{metric}": luck.compare(*sides, metric, METRICS[metric].better) for metric in METRICS}
         changes = {metric: {"old": old[metric], "new": now[metric]} for metric in METRICS}
-        shut[lost] += bool(gate.failed(gate.judge({f"metrics/{version}.json": changes}, rules, [version], evidence)))
+        shut[lost] += bool(gate.failed(gate.verdicts({f"metrics/{version}.json": changes}, rules, [version], evidence)))
     return {lost: count / len(pairs) for lost, count in shut.items()}
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from benchmarks.side_by_side import ROOT, unpin
 
 WEIGHTS = ROOT / "models/resnet50"
-PICTURES = 128  # of a round where nothing is decoded
+IMAGES = 128  # of a round where nothing is decoded
 BATCH = 32
 FOLDER = 512  # JPEG files
 PHOTOS = 200  # JPEG files of 12 megapixels
@@ -49,14 +49,14 @@ def folder_of_jpegs(
 
 
 def decoded():
-    """Float32 (PICTURES, 224, 224, 3), red first, 0 to 255."""
+    """Float32 (IMAGES, 224, 224, 3), red first, 0 to 255."""
     import numpy as np
 
     from stages.images import decode
 
-    with folder_of_jpegs(PICTURES) as folder:
+    with folder_of_jpegs(IMAGES) as folder:
         paths = sorted(folder.iterdir())
-        return np.stack([each.picture for batch in decode.load_batches(paths, BATCH, 2) for each in batch])
+        return np.stack([each.pixels for batch in decode.load_batches(paths, BATCH, 2) for each in batch])
 
 
 def this_project(tick: Callable, instructions: str = "avx2") -> None:
@@ -172,7 +172,7 @@ def photos_this_project(folder: str, tick: Callable, instructions: str = "avx2")
     inference = Inference(images="any", top_k=3, batch_size=BATCH)
     settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
     classifier = Classifier(WEIGHTS, inference, BATCH, settings)
-    photos(lambda paths: list(classifier.answers(paths)), folder, tick)
+    photos(lambda paths: list(classifier.classify(paths)), folder, tick)
 
 
 def photos_native(folder: str, tick: Callable) -> None:
@@ -259,7 +259,7 @@ def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options)
 def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> list[tuple[float, float]]:
     """The time, and the MiB that Ray's driver has of its own, after a tenth of `count` files and at the end.
 
-    The files are no images: workers read them and find that out, and nothing is computed, but every name and answer
+    The files are no images: workers read them and find that out, and nothing is computed, but every name and result
     goes through Ray, the driver and the file of predictions. One image lies after them: a folder without any is an error.
     """
     from PIL import Image

@@ -11,17 +11,17 @@ from benchmarks.side_by_side import ROOT, answers_in_turn
 from benchmarks.training import networks
 
 IMAGES, EPOCHS = 12_000, 4
-COMPETITORS = ["this_project", "keras_fit"]
+SIDES = ["this_project", "keras_fit"]
 
 
 def compare(name: str, images: int, epochs: int) -> dict[str, dict[str, float]]:
     """Train a network by each for some epochs (at least two), in turn.
 
     Returns:
-        For each competitor `first_s`, seconds of the first epoch, with what is done once; `epoch_s`, the median of the
-        others; `memory_mib`, the process' peak in the last epoch; `accuracy` on the validation part after the last epoch.
+        For each side `first_s`, seconds of the first epoch, with what is done once; `epoch_s`, the median of the
+        others; `memory_mib`, the process' peak in the last epoch; `accuracy` on the validation split after the last epoch.
     """
-    rounds = answers_in_turn("benchmarks.training", COMPETITORS, name, images, rounds=epochs, warm_up=False)
+    rounds = answers_in_turn("benchmarks.training", SIDES, name, images, rounds=epochs, warm_up=False)
     return {
         who: {
             "first_s": answers[0]["seconds"],

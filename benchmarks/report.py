@@ -71,12 +71,12 @@ def span(measured: dict) -> str:
 def trained(measured: dict) -> str:
     """On how much, and how long, these networks were trained."""
     block = next(iter(measured.values()))
-    return f"{block['images']:,} training images, {block['epochs']} epochs; the accuracy is that on the validation part after the last."
+    return f"{block['images']:,} training images, {block['epochs']} epochs; the accuracy is that on the validation split after the last."
 
 
 def inference(results: dict) -> list[str]:
     """ResNet50: everybody's images a second, and our rate (computation alone; from disk to result) divided by it."""
-    rates = results["inference"]["pictures_per_s"]
+    rates = results["inference"]["images_per_s"]
     ours, end_to_end = rates["this_project"], rates["folder_end_to_end"]
     rows = (
         [NAMES[name], f"{rate:.1f}", f"{ours / rate:.2f}x", f"{end_to_end / rate:.2f}x"] for name, rate in rates.items()
@@ -137,9 +137,9 @@ def pipeline(results: dict) -> list[str]:
     return [*compared, "", first, "", *table(["stage", "seconds", "processor time, s"], *stages)]
 
 
-def floors(results: dict) -> list[str]:
+def lower_bounds(results: dict) -> list[str]:
     """The time that the matrix products alone would take, and how many times this we take."""
-    peak, work = results["floors"]["matrix_gflop_per_s"], results["floors"]["gflop_per_picture"]
+    peak, work = results["lower_bounds"]["matrix_gflop_per_s"], results["lower_bounds"]["gflop_per_image"]
     rows = []
     for version, block in results["training"].items():
         gflop = work[version] * block["images"]
@@ -147,9 +147,9 @@ def floors(results: dict) -> list[str]:
         rows.append(
             [f"an epoch of `{version}`", f"{gflop:,.0f}", f"{gflop / peak:.2f} s", f"{seconds / (gflop / peak):.1f}x"]
         )
-    floor = peak / work["resnet50"]
-    ours = results["inference"]["pictures_per_s"]["this_project"]
-    rows.append(["ResNet50, an image", f"{work['resnet50']:.1f}", f"{1 / floor:.3f} s", f"{floor / ours:.1f}x"])
+    most = peak / work["resnet50"]
+    ours = results["inference"]["images_per_s"]["this_project"]
+    rows.append(["ResNet50, an image", f"{work['resnet50']:.1f}", f"{1 / most:.3f} s", f"{most / ours:.1f}x"])
     return table(["work", "GFLOP", "lower bound", "this project takes"], *rows)
 
 
@@ -158,10 +158,10 @@ def ray(results: dict) -> list[str]:
     block = results["ray"]
     local, on_ray = block["local"], block["ray"]
     rows = [
-        [name, f"{engine['start_s']:.1f} s", f"{engine['pictures_per_s']:.1f}", f"{ratio:.2f}x"]
+        [name, f"{engine['start_s']:.1f} s", f"{engine['images_per_s']:.1f}", f"{ratio:.2f}x"]
         for name, engine, ratio in [
             ("`engine: local`", local, 1),
-            ("`engine: ray`, one worker", on_ray, on_ray["pictures_per_s"] / local["pictures_per_s"]),
+            ("`engine: ray`, one worker", on_ray, on_ray["images_per_s"] / local["images_per_s"]),
         ]
     ]
     head = ["the `infer` stage on JPEG files", "start and end", "images/s between", "of `local`"]
@@ -216,7 +216,7 @@ def recipes(results: dict, text: str) -> str:
 
 def highlights(results: dict) -> str:
     """The few lines of README.md."""
-    machine, rates = results["machine"], results["inference"]["pictures_per_s"]
+    machine, rates = results["machine"], results["inference"]["images_per_s"]
     epochs = (
         f"`{version}` {block['seconds']['keras_fit'] / block['seconds']['this_project']:.1f}x"
         for version, block in results["training"].items()
@@ -235,7 +235,7 @@ def performance(results: dict) -> str:
     """The tables of docs/performance.md."""
     machine = results["machine"]
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
-    peak = results["floors"]
+    peak = results["lower_bounds"]
     lines = [
         f"Measured by `make bench` on {machine['cores']} cores of an {machine['processor']} with "
         f"{machine['memory_gib']} GiB: medians of {machine['rounds']} rounds in turn, the pipeline once ({versions}).",
@@ -263,7 +263,7 @@ def performance(results: dict) -> str:
         f"Lower bounds: this machine computes {peak['matrix_gflop_per_s']:.0f} GFLOP/s in matrix products of float32, "
         f"and moves {peak['copy_gb_per_s']:.0f} GB/s to and from memory.",
         "",
-        *floors(results),
+        *lower_bounds(results),
         "",
         *growth(results),
     ]
@@ -286,7 +286,7 @@ def duration(seconds: float) -> str:
 
 def costs(results: dict) -> dict[str, float]:
     """Core-seconds an image: computing (all cores of this machine together), decoding, and the driver."""
-    cores, rates = results["machine"]["cores"], results["inference"]["pictures_per_s"]
+    cores, rates = results["machine"]["cores"], results["inference"]["images_per_s"]
     return {
         "compute": cores / rates["this_project"],
         "compute native": cores / rates["native"],
@@ -299,7 +299,7 @@ def measured_costs(results: dict) -> list[str]:
     """What one of each costs, as measured."""
     scaling, cost = results["scaling"], costs(results)
     rows = [
-        [f"read, decode and resize a JPEG of {scaling['picture_bytes'] / 1e3:.0f} KB", duration(cost["decode"]) + " of a core"],
+        [f"read, decode and resize a JPEG of {scaling['image_bytes'] / 1e3:.0f} KB", duration(cost["decode"]) + " of a core"],
         ["ResNet50 for an image", f"{duration(cost['compute'])} of a core, {duration(cost['compute native'])} with `instructions: native`"],
         ["Ray's driver, for an image", f"{duration(cost['driver'])}, and {scaling['prediction_bytes']:.0f} bytes of predictions"],
         ["DVC's check of a file in a folder", f"{duration(scaling['dvc_folder']['first_s'])} for the first time, {duration(scaling['dvc_folder']['unchanged_s'])} when unchanged"],
@@ -313,18 +313,18 @@ def measured_costs(results: dict) -> list[str]:
 def projected(results: dict) -> list[str]:
     """The time of each part alone for a million and a billion images on the clusters; the longest is bold."""
     scaling, cost, rows = results["scaling"], costs(results), []
-    for pictures in (10**6, 10**9):
+    for images in (10**6, 10**9):
         for name, nodes in CLUSTERS.items():
             cores = nodes * NODE_CORES
             parts = [
-                pictures * cost["compute"] / cores,
-                pictures * cost["decode"] / cores,
-                pictures * scaling["picture_bytes"] / (nodes * NODE_BYTES_PER_S),
-                pictures * cost["driver"],
-                pictures * scaling["dvc_folder"]["first_s"],
+                images * cost["compute"] / cores,
+                images * cost["decode"] / cores,
+                images * scaling["image_bytes"] / (nodes * NODE_BYTES_PER_S),
+                images * cost["driver"],
+                images * scaling["dvc_folder"]["first_s"],
             ]
             cells = [f"**{duration(part)}**" if part == max(parts) else duration(part) for part in parts]
-            rows.append([f"10^{len(str(pictures)) - 1} on {name}", *cells])
+            rows.append([f"10^{len(str(images)) - 1} on {name}", *cells])
     return table(["images", "compute", "decode", "network", "driver", "DVC, the folder for the first time"], *rows)
 
 

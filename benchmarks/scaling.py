@@ -38,7 +38,7 @@ def decoding() -> dict[str, float]:
         paths = sorted(folder.iterdir())
         taken = median(lambda: list(decode.load_batches(paths, DECODED, 1)))
         size = sum(path.stat().st_size for path in paths)
-    return {"decode_s": taken / DECODED, "picture_bytes": size / DECODED}
+    return {"decode_s": taken / DECODED, "image_bytes": size / DECODED}
 
 
 def hashing() -> float:
@@ -52,11 +52,11 @@ def folder_in_dvc() -> dict[str, float]:
 
     Its start, measured without the folder, is not counted.
     """
-    with tempfile.TemporaryDirectory() as name, folder_of_jpegs(FILES) as pictures:
+    with tempfile.TemporaryDirectory() as name, folder_of_jpegs(FILES) as images:
         seconds(Path(name), "dvc", "init", "-q", "--no-scm")
         start = seconds(Path(name), "dvc", "status")
-        shutil.copytree(pictures, f"{name}/pictures", copy_function=os.link)
-        first = seconds(Path(name), "dvc", "stage", "add", "-q", "--run", "-n", "look", "-d", "pictures", "true")
+        shutil.copytree(images, f"{name}/images", copy_function=os.link)
+        first = seconds(Path(name), "dvc", "stage", "add", "-q", "--run", "-n", "look", "-d", "images", "true")
         unchanged = seconds(Path(name), "dvc", "status")
         return {"first_s": (first - start) / FILES, "unchanged_s": (unchanged - start) / FILES}
 

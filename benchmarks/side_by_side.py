@@ -1,4 +1,4 @@
-"""Competitors measured in turn, each in a process of its own, so that all meet the same moments of a noisy machine."""
+"""Functions measured in turn, each in a process of its own, so that all meet the same moments of a noisy machine."""
 
 import importlib
 import json
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ROUNDS = 3
 
 
-class Competitor:
+class Side:
     """A process that runs one round of `module.function(*arguments, tick)` for each line that it is sent."""
 
     def __init__(self, module: str, function: str, *arguments):
@@ -34,7 +34,7 @@ class Competitor:
             raise RuntimeError(self.process.stderr.read()[-2000:])
         return json.loads(answer)
 
-    def __enter__(self) -> "Competitor":
+    def __enter__(self) -> "Side":
         return self
 
     def __exit__(self, *_) -> None:
@@ -53,15 +53,15 @@ def answers_in_turn(
 ) -> dict[str, list[dict]]:
     """The answers of each function, one a round; the round of a `warm_up`, all at once, is not counted."""
     with ExitStack() as stack:
-        competitors = {name: stack.enter_context(Competitor(module, name, *arguments)) for name in functions}
+        sides = {name: stack.enter_context(Side(module, name, *arguments)) for name in functions}
         if warm_up:
-            for each in competitors.values():
+            for each in sides.values():
                 each.start()
-            for each in competitors.values():
+            for each in sides.values():
                 each.answer()
         answers = {name: [] for name in functions}
         for _ in range(rounds):
-            for name, each in competitors.items():
+            for name, each in sides.items():
                 time.sleep(1)  # until the threads of the one before no longer spin
                 each.start()
                 answers[name].append(each.answer())

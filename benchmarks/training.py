@@ -1,6 +1,6 @@
 """One epoch of each version, validation included, side by side with what a user would pick instead.
 
-Each competitor is a process of its own that runs an epoch when it is told to, so that all of them meet the same moments
+Each side is a process of its own that runs an epoch when it is told to, so that all of them meet the same moments
 of a noisy machine. The first epoch of each, which compiles, is not counted.
 """
 
@@ -61,7 +61,7 @@ def trainings(params, name: str, model, count: int) -> Iterator[tuple]:
     from stages.compute.evaluation import compile_evaluate
     from stages.train import loop
 
-    train, test = (mnist.load(ROOT / paths.PREPARED, part) for part in ("train", "test"))
+    train, test = (mnist.load(ROOT / paths.PREPARED, split) for split in ("train", "test"))
     for seed in range(params.seed, params.seed + count):
         start, before = time.perf_counter(), time.process_time()
         network, _ = loop.train(name, model, train, seed)
@@ -116,7 +116,7 @@ def pytorch(version: str, images: int, tick: Callable) -> None:
     from torch import nn
 
     _, model, digits = read(version, images)
-    pictures, labels = torch.tensor(digits.images).permute(0, 3, 1, 2).contiguous(), torch.tensor(digits.labels).long()
+    inputs, labels = torch.tensor(digits.images).permute(0, 3, 1, 2).contiguous(), torch.tensor(digits.labels).long()
     network = nn.Sequential(*torch_layers(model, nn))
     optimizer = torch.optim.SGD(network.parameters(), model.optimizer.learning_rate)
     loss_of, split = nn.CrossEntropyLoss(), int(images * (1 - model.validation_split))
@@ -124,12 +124,12 @@ def pytorch(version: str, images: int, tick: Callable) -> None:
         network.train()
         for chosen in torch.randperm(split).split(model.batch_size):
             optimizer.zero_grad()
-            loss_of(network(pictures[chosen]), labels[chosen]).backward()
+            loss_of(network(inputs[chosen]), labels[chosen]).backward()
             optimizer.step()
         network.eval()
         with torch.no_grad():
             for chosen in torch.arange(split, images).split(500):
-                loss_of(network(pictures[chosen]), labels[chosen]).item()
+                loss_of(network(inputs[chosen]), labels[chosen]).item()
         tick()
 
 

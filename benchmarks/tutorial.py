@@ -52,8 +52,8 @@ def main() -> None:
     network.load_weights(ROOT / "models/resnet50/resnet50_weights.h5")
     classes = json.loads((ROOT / "models/resnet50/imagenet_class_index.json").read_text())
     for path in sorted((ROOT / "data/sample_images").iterdir()):
-        picture = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
-        resized = tf.image.resize_with_pad(picture, 224, 224, antialias=True)[None]
+        image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
+        resized = tf.image.resize_with_pad(image, 224, 224, antialias=True)[None]
         (probabilities,) = network.predict(keras.applications.resnet.preprocess_input(resized), verbose=0)
         print(path.name, [classes[str(number)][1] for number in probabilities.argsort()[:-4:-1]])
 

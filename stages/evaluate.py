@@ -44,7 +44,7 @@ def plain(path: Path, model: keras.Sequential) -> dict:
 
     Returns:
         sha256: of the file.
-        layers: each layer's class, its arguments as Keras writes them, and its weights by name: the shape, and the values
+        layers: each layer's class, its arguments as Keras writes them, and its weights by their paths below it: the shape, and the values
             as float32, little endian, in base64. Of a model with more than MOST_PARAMETERS there are none.
     """
     small = model.count_params() <= outputs.MOST_PARAMETERS
@@ -53,7 +53,7 @@ def plain(path: Path, model: keras.Sequential) -> dict:
         {
             "type": config["class_name"],
             "arguments": config["config"],
-            "weights": {weight.name: plain_weight(weight) for weight in layer.weights},
+            "weights": {weight.path.split(f"{layer.name}/", 1)[-1]: plain_weight(weight) for weight in layer.weights},
         }
         for config, layer in zip(configs, model.layers if small else [], strict=True)
     ]
@@ -89,8 +89,9 @@ def evaluate(
     """
     run = compile_evaluate(model)
     means, probabilities = run(digits.images, digits.labels)
-    figures = scoring.metrics(means, probabilities, digits.labels)
-    summary = {name: rounded(figures[name]) for name in outputs.METRICS}
+    network.require_probabilities(model.name, probabilities)
+    found = scoring.metrics(means, probabilities, digits.labels)
+    summary = {name: rounded(found[name]) for name in outputs.METRICS}
     write_json(metrics, summary)
     write_json(card, summary | describe(model))
     outputs.write_classes(classes, scoring.scores(digits.labels, probabilities.argmax(axis=1)))
@@ -99,7 +100,7 @@ def evaluate(
     for name, images in corruptions.corrupted(digits.images[..., 0], seed):
         accuracies[name] = run(images[..., None], digits.labels)[0]["accuracy"]
     outputs.write_robustness(robustness, accuracies)
-    cli.log("  ".join(f"{name} {value:.4f}" for name, value in figures.items()))
+    cli.log("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
 
 
 def main() -> None:

@@ -64,22 +64,22 @@ def read_labels(path: Path | str, count: int) -> np.ndarray:
     return labels
 
 
-def load(folder: Path | str, part: str) -> Digits:
-    """Load the prepared arrays of `part` ("train" or "test") from what the `prepare` stage wrote.
+def load(folder: Path | str, split: str) -> Digits:
+    """Load the prepared arrays of `split` ("train" or "test") from what the `prepare` stage wrote.
 
     Raises:
         UserError: naming the file whose type, shape or range is not what `prepare` writes.
     """
-    images, labels = (_load(Path(folder) / f"{part}_{kind}.npy") for kind in ("images", "labels"))
+    images, labels = (_load(Path(folder) / f"{split}_{kind}.npy") for kind in ("images", "labels"))
     if labels.dtype != np.uint8 or labels.ndim != 1 or labels.max(initial=0) >= CLASSES:
-        raise UserError(f"{folder}/{part}_labels.npy: not labels from 0 to 9; run `dvc repro prepare`")
+        raise UserError(f"{folder}/{split}_labels.npy: not labels from 0 to 9; run `dvc repro prepare`")
     if images.dtype != np.float32 or images.shape != (len(labels), SIDE, SIDE):
         raise UserError(
-            f"{folder}/{part}_images.npy: {images.dtype} {images.shape}, not {len(labels)} float32 images of "
+            f"{folder}/{split}_images.npy: {images.dtype} {images.shape}, not {len(labels)} float32 images of "
             f"{SIDE} x {SIDE}; run `dvc repro prepare`"
         )
     if not (images.min(initial=0) >= 0 and images.max(initial=0) <= 1):  # so written, NaN is refused too
-        raise UserError(f"{folder}/{part}_images.npy: pixels outside 0 to 1; run `dvc repro prepare`")
+        raise UserError(f"{folder}/{split}_images.npy: pixels outside 0 to 1; run `dvc repro prepare`")
     return Digits(images[..., np.newaxis], labels)
 
 

@@ -38,24 +38,41 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
             raise UserError(f"params.yaml: {key}: Keras refuses it: {reason(error)}") from None
     examples = np.random.default_rng(0).random((2, *input_shape), np.float32)
     try:  # MelSpectrogram gives another shape than it announces
-        outputs = ops.convert_to_numpy(ops.cast(network(examples, training=False), "float32"))
+        outputs = network(examples, training=False)
+        masked = getattr(outputs, "_keras_mask", None) is not None
+        outputs = ops.convert_to_numpy(ops.cast(outputs, "float32"))
     except Exception as error:
         raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {reason(error)}") from None
+    key = f"params.yaml: models.{version}.layers"
     if network.output_shape != (None, classes):
-        problem = f"gives shape {network.output_shape[1:]}"
-    elif not np.isfinite(outputs).all():
+        raise UserError(f"{key}: the last layer gives shape {network.output_shape[1:]}; {_end_with(classes)}")
+    if masked:
         raise UserError(
-            f"params.yaml: models.{version}.layers: with its first weights the network gives numbers that are not finite; "
-            "choose activations that are bounded, or other initializers"
+            f"{key}: a mask reaches the last layer, and would leave examples out of the loss; end it with a layer that has none"
         )
-    elif not (np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
-        problem = "gives numbers that are no probabilities"
-    else:
-        return network
-    raise UserError(
-        f"params.yaml: models.{version}.layers: the last layer {problem}; end with "
-        f"`Dense: {{units: {classes}, activation: softmax}}`, one probability for each class"
-    )
+    if not np.isfinite(outputs).all():
+        raise UserError(
+            f"{key}: with its first weights the network gives numbers that are not finite; choose activations that are "
+            "bounded, or other initializers"
+        )
+    require_probabilities(version, outputs)
+    return network
+
+
+def require_probabilities(version: str, outputs: np.ndarray) -> None:
+    """UserError unless each row of `outputs`, (n, classes), has one probability for each class.
+
+    A network can lose that while it trains, with BatchNormalization behind its softmax for example.
+    """
+    if not (np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
+        raise UserError(
+            f"params.yaml: models.{version}.layers: the last layer gives numbers that are no probabilities; "
+            f"{_end_with(outputs.shape[1])}"
+        )
+
+
+def _end_with(classes: int) -> str:
+    return f"end with `Dense: {{units: {classes}, activation: softmax}}`, one probability for each class"
 
 
 def cannot_train(network: keras.Sequential, error: Exception) -> str:
@@ -77,6 +94,8 @@ def _make(layer: Layer) -> keras.Layer:
 
 def reason(error: Exception) -> str:
     """The first line of the innermost thing that Keras or TensorFlow says, without colours and names of nodes."""
+    if isinstance(error, KeyError):  # of the config of an object
+        return f"{error} is missing"
     text = re.split(r"Exception encountered(?:: | when calling .*)|Example error message for .*:\n", str(error))[-1]
     text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}", "", text)
     return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
@@ -103,11 +122,11 @@ def save(network: keras.Sequential, path: Path | str) -> None:
     with the earliest time that a zip file can carry, no save date, and small numbers for the addresses in memory by
     which Keras tells shared objects apart.
     """
-    with atomic_file(path) as part:
-        raw = part.with_suffix(".keras")
+    with atomic_file(path) as temporary:
+        raw = temporary.with_suffix(".keras")
         try:
             network.save(raw)
-            with zipfile.ZipFile(raw) as source, zipfile.ZipFile(part, "w") as target:
+            with zipfile.ZipFile(raw) as source, zipfile.ZipFile(temporary, "w") as target:
                 for name in sorted(source.namelist()):
                     target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), _canonical(name, source.read(name)))
         finally:

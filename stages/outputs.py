@@ -66,7 +66,7 @@ class Predictions:
 
 
 def write_history(path: Path | str, history: Iterable[Mapping[str, float]], ended: bool = True) -> None:
-    """Write a learning curve, one row an epoch; a figure that an epoch lacks is empty.
+    """Write a learning curve, one row an epoch; a metric that an epoch lacks is empty.
 
     Until the training has `ended`, its last line has no end, so that no reader takes it for a whole one.
     """
@@ -81,8 +81,8 @@ def read_history(path: Path | str) -> np.ndarray:
     def parse(row: list[str], epoch: int) -> list[float]:
         if row[0] != str(epoch):
             raise ValueError(f"epoch {row[0]!r} where {epoch} is due")
-        figures = [_number(text) for text in row[1:3]] + [_number(text) if text else math.nan for text in row[3:]]
-        return [float(epoch), *figures]
+        metrics = [_number(text) for text in row[1:3]] + [_number(text) if text else math.nan for text in row[3:]]
+        return [float(epoch), *metrics]
 
     return np.array(_read_rows(path, HISTORY, parse))
 

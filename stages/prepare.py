@@ -26,16 +26,16 @@ def prepare(raw: Path, out: Path) -> None:
         UserError: naming the raw file that is not what it should be.
     """
     arrays = {}
-    for part, idx_part in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written
-        count = mnist.COUNTS[idx_part]
-        images = mnist.read_images(raw / f"{idx_part}-images-idx3-ubyte", count)
-        labels = mnist.read_labels(raw / f"{idx_part}-labels-idx1-ubyte", count)
-        arrays[part] = images, labels
+    for split, idx_split in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written
+        count = mnist.COUNTS[idx_split]
+        images = mnist.read_images(raw / f"{idx_split}-images-idx3-ubyte", count)
+        labels = mnist.read_labels(raw / f"{idx_split}-labels-idx1-ubyte", count)
+        arrays[split] = images, labels
     with atomic_folder(out) as folder:
-        for part, (images, labels) in arrays.items():
-            write_array(folder / f"{part}_images.npy", normalise(images))
-            write_array(folder / f"{part}_labels.npy", labels)
-            cli.log(f"{part}: {len(labels)} images")
+        for split, (images, labels) in arrays.items():
+            write_array(folder / f"{split}_images.npy", normalise(images))
+            write_array(folder / f"{split}_labels.npy", labels)
+            cli.log(f"{split}: {len(labels)} images")
         write_sums(folder, {path.name: sha256(path) for path in folder.iterdir()})
 
 

@@ -217,13 +217,13 @@ Refused for some layers, or with the input that the layer was tried with:
 ## Learning-rate schedules
 {_code(keras_names.schedules())}. They are written in place of the number:
 `learning_rate: {{name: CosineDecay, initial_learning_rate: 0.01, decay_steps: 5, unit: epochs}}`. Without `unit`, the
-arguments count steps, as in Keras; an epoch's steps are those of the training part, and epochs are rounded to steps.
+arguments count steps, as in Keras; an epoch's steps are those of the training split, and epochs are rounded to steps.
 
 ## What else a version's block may say
 The values here are the defaults; without the last two blocks, nothing is watched.
 
 ```yaml
-    label_smoothing: 0.0        # of the loss, that of the validation part too; `evaluate` reports the loss without it
+    label_smoothing: 0.0        # of the loss, that of the validation split too; `evaluate` reports the loss without it
     class_weight: {{}}            # {{3: 2.0}}: each 3 counts twice in the training loss; digits without a weight count once
     early_stopping: {_flow(EarlyStopping())}
     reduce_lr_on_plateau: {_flow(ReduceLROnPlateau())}

@@ -17,7 +17,7 @@ from stages.images.decode import decode, resize_with_pad
 from stages.images.source import read_file
 
 
-def read_picture(path: Path | str) -> np.ndarray:
+def read_pixels(path: Path | str) -> np.ndarray:
     """The pixels of an image file: uint8 (height, width, 3)."""
     return np.asarray(decode(read_file(path)))
 

@@ -82,9 +82,9 @@ def initial_weights() -> list[np.ndarray]:
 def main(inputs: str, weights: str, parameters: str, tapes: str, *names: str) -> None:
     params = load_params(parameters)
     with np.load(inputs) as file:
-        digits, picture = mnist.Digits(file["images"], file["labels"]), file["picture"]
+        digits, image = mnist.Digits(file["images"], file["labels"]), file["image"]
     if "resnet50" in names:
-        report("resnet50", classifier.compile_classify(weights, "openvino", 1, params)([picture]))
+        report("resnet50", classifier.compile_classify(weights, "openvino", 1, params)([image]))
     if "corruptions" in names:
         report("corruptions", *(images for _, images in corruptions.corrupted(digits.images[..., 0], params.seed)))
     compute.set_up(params)

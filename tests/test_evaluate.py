@@ -1,4 +1,4 @@
-"""The evaluate stage, on a network whose answers can be worked out by hand."""
+"""The evaluate stage, on a network whose predictions can be worked out by hand."""
 
 import base64
 import json
@@ -25,17 +25,17 @@ def model() -> keras.Model:
     return made
 
 
-def pictures(shown: np.ndarray) -> np.ndarray:
+def as_images(shown: np.ndarray) -> np.ndarray:
     images = np.zeros((len(shown), 28, 28, 1), np.float32)
     images[range(len(shown)), 0, shown, 0] = 1
     return images
 
 
-def test_every_picture_counts_and_the_files_have_their_formats(model, tmp_path):
+def test_every_image_counts_and_the_files_have_their_formats(model, tmp_path):
     actual = np.arange(1234) % 10  # no multiple of the number of images computed at once
     shown = np.where(np.arange(1234) % 4 == 0, (actual + 1) % 10, actual)  # 309 wrong, all of an even digit
     files = [tmp_path / "new" / name for name in ("m.json", "c.csv", "p.csv", "d.json", "r.csv")]
-    evaluate(model, mnist.Digits(pictures(shown), actual.astype(np.uint8)), 42, *files)
+    evaluate(model, mnist.Digits(as_images(shown), actual.astype(np.uint8)), 42, *files)
     metrics, classes, predictions, card, robustness = (path.read_text() for path in files)
     loss = (925 * math.log(2) + 309 * math.log(18)) / 1234
     ece = 925 / 1234 - 0.5  # all images have the probability 1/2, which so lies in one bin

@@ -282,17 +282,17 @@ for path in sys.argv[2:]:
 
 
 @pytest.fixture(scope="module")
-def hostile_answers(tmp_path_factory) -> dict[str, str]:
+def said_of_hostile(tmp_path_factory) -> dict[str, str]:
     """What each hostile model ends in, when all are loaded by one process that may take no more than 500 MB."""
     folder = tmp_path_factory.mktemp("hostile")
     models = hostile_models(folder)
     command = [sys.executable, "-c", LOAD_ALL, folder / "plain.keras", *models.values()]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    answers = dict(zip(models, done.stdout.splitlines(), strict=True))
+    said = dict(zip(models, done.stdout.splitlines(), strict=True))
     for name, path in models.items():
-        assert answers[name].startswith(f"{path}: Keras cannot load it: "), (name, answers[name])
-    return answers | {"ran": (folder / "ran").exists()}
+        assert said[name].startswith(f"{path}: Keras cannot load it: "), (name, said[name])
+    return said | {"ran": (folder / "ran").exists()}
 
 
 HOSTILE = {  # the model, and how the reason begins
@@ -314,9 +314,9 @@ HOSTILE = {  # the model, and how the reason begins
 
 @on_linux
 @pytest.mark.parametrize("name", HOSTILE)
-def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(hostile_answers, name):
-    assert f": Keras cannot load it: {HOSTILE[name]}" in hostile_answers[name]
-    assert not hostile_answers["ran"]
+def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(said_of_hostile, name):
+    assert f": Keras cannot load it: {HOSTILE[name]}" in said_of_hostile[name]
+    assert not said_of_hostile["ran"]
 
 
 @pytest.mark.parametrize(

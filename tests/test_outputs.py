@@ -8,7 +8,7 @@ import pytest
 
 from stages import outputs
 from stages.common.cli import UserError
-from stages.images.shown import read_pictures
+from stages.images.shown import read_shown
 from stages.outputs import (
     Predictions,
     read_classes,
@@ -145,16 +145,16 @@ def test_mistakes_come_by_probability_then_by_row():
     assert confident_mistakes(answer).tolist() == [2, 4, 0, 3]
 
 
-def test_pictures_in_a_bucket_are_those_of_the_folder(samples, tmp_path, monkeypatch):
+def test_images_in_a_bucket_are_those_of_the_folder(samples, tmp_path, monkeypatch):
     pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
     entries = [{"image": name, "predictions": []} for name in ("chelsea.png", "rocket.jpg")]
     with servers.s3(tmp_path / "s3") as remote:
-        shutil.copytree(samples, tmp_path / "s3/bucket/pictures")
+        shutil.copytree(samples, tmp_path / "s3/bucket/images")
         monkeypatch.setenv("AWS_ENDPOINT_URL", remote["endpointurl"])
         monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.USER)
         monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.PASSWORD)
-        there = read_pictures(entries, "s3://bucket/pictures", most=12)
-    here = read_pictures(entries, samples, most=12)
+        there = read_shown(entries, "s3://bucket/images", most=12)
+    here = read_shown(entries, samples, most=12)
     assert [(each.entry, each.size, each.sha256) for each in there] == [
         (each.entry, each.size, each.sha256) for each in here
     ]

@@ -54,7 +54,7 @@ def assert_untouched(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("part", ["train", "test"])
-def test_the_arrays_are_the_pictures_divided_by_255_once(prepared, raw_mnist, part):
+def test_the_arrays_are_the_images_divided_by_255_once(prepared, raw_mnist, part):
     count = {"train": 60_000, "test": 10_000}[part]
     raw = (raw_mnist / f"{RAW[part]}-images-idx3-ubyte").read_bytes()
     pixels = np.frombuffer(raw, np.uint8, offset=16).reshape(count, 28, 28)

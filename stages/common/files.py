@@ -36,14 +36,14 @@ def atomic_file(path: Path | str) -> Iterator[Path]:
     """Yield a temporary path to write to; flush it to disk and rename it to `path` at the end; remove it on error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = _partial(path)
+    temporary = _partial(path)
     try:
-        yield part
-        with part.open("rb+") as file:
+        yield temporary
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
-        part.replace(path)
+        temporary.replace(path)
     except BaseException as error:
-        _remove(part)
+        _remove(temporary)
         if isinstance(error, OSError) and error.filename is None:  # a full disk: say at which file
             error.filename = str(path)
         raise
@@ -54,25 +54,25 @@ def atomic_folder(path: Path | str) -> Iterator[Path]:
     """Yield an empty temporary folder to fill; it replaces the folder `path` at the end, or is removed on error."""
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part, old = _partial(path), path.with_name(f".{path.name}.old")
-    _remove(part)
-    part.mkdir()
+    temporary, old = _partial(path), path.with_name(f".{path.name}.old")
+    _remove(temporary)
+    temporary.mkdir()
     try:
-        yield part
+        yield temporary
         _remove(old)
         if os.path.lexists(path):
             path.rename(old)  # removing it here could leave half of it under its name
-        part.rename(path)
+        temporary.rename(path)
         _remove(old)
     except BaseException:
-        _remove(part)
+        _remove(temporary)
         raise
 
 
 def write_bytes(path: Path | str, data: bytes) -> None:
     """Write `data` to `path`, atomically."""
-    with atomic_file(path) as part:
-        part.write_bytes(data)
+    with atomic_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def rounded(value: float) -> float:
@@ -88,7 +88,7 @@ def write_json(path: Path | str, value: object) -> None:
 
 def write_json_list(path: Path | str, entries: Iterable[object]) -> None:
     """Write what `write_json` writes for a list of these entries, keeping one of them in memory at a time."""
-    with atomic_file(path) as part, part.open("w", encoding="utf-8", newline="") as file:
+    with atomic_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
         between = "[\n  "
         for entry in entries:
             text = json.dumps(entry, indent=2, ensure_ascii=False, allow_nan=False)
@@ -102,19 +102,19 @@ def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[o
 
     If more rows are to follow, it has not `ended`: then its last line has no newline.
     """
-    with atomic_file(path) as part:
-        with part.open("w", encoding="utf-8", newline="") as file:
+    with atomic_file(path) as temporary:
+        with temporary.open("w", encoding="utf-8", newline="") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(header)
             writer.writerows(rows)
         if not ended:
-            os.truncate(part, part.stat().st_size - 1)
+            os.truncate(temporary, temporary.stat().st_size - 1)
 
 
 def write_array(path: Path | str, array: np.ndarray) -> None:
     """Write `array` in NumPy's .npy format (row-major, no pickles)."""
     array = np.asarray(array, order="C")
-    with atomic_file(path) as part, part.open("wb") as file:
+    with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.reshape(-1).view(np.uint8))  # NumPy's own writer does not say why a write failed
 

@@ -1,5 +1,6 @@
 """What is wrong with what params.yaml asks of Keras: a layer, an optimizer or a schedule by name, and its arguments."""
 
+import re
 import sys
 from typing import Any
 
@@ -8,6 +9,7 @@ from stages.common.schema import shorten, suggestion
 
 # Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
 SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups"}
+ALSO_ALLOWED = {"GroupNormalization.groups": -1}  # a group for each channel
 FRACTIONS = {"rate", "dropout", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
 PADDINGS = ["valid", "same", "causal"]
 # Arguments whose names end so are Keras objects: a name, or {class_name: Name, config: {argument: value}}.
@@ -18,7 +20,16 @@ OBJECTS = {
     "constraint": "constraints",
 }
 STEPS = {"decay_steps", "first_decay_steps", "warmup_steps", "boundaries"}  # of a schedule: these count steps or epochs
-RATES = {"initial_learning_rate", "warmup_target", "decay_rate", "values"}  # of a schedule: numbers without a default
+# Of a schedule: numbers of at least 0.
+RATES = {
+    "alpha", "decay_rate", "end_learning_rate", "initial_learning_rate", "m_mul", "power", "t_mul", "values", "warmup_target",
+}  # fmt: skip
+# Of an optimizer: numbers, though Keras' default is None, and the least of each.
+LEAST = {
+    "clipnorm": 0, "clipvalue": 0, "ema_overwrite_frequency": 1, "global_clipnorm": 0, "gradient_accumulation_steps": 2,
+    "loss_scale_factor": sys.float_info.min, "weight_decay": 0,
+}  # fmt: skip
+COUNTS = {"ema_overwrite_frequency", "gradient_accumulation_steps"}  # of these, whole numbers
 KERAS_RANGE = (0, 255)  # the default of `value_range`
 
 
@@ -39,7 +50,12 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     problems = {}
     for argument, value in given.items():
         if argument not in defaults:
-            problems[str(argument)] = f"unknown argument of {name}{suggestion(argument, sorted(defaults))}"
+            why = (
+                f": {keras_names.IMPLIED[argument]}" if package == "layers" and argument in keras_names.IMPLIED else ""
+            )
+            problems[str(argument)] = f"unknown argument of {name}{why or suggestion(argument, sorted(defaults))}"
+        elif _same(value, defaults[argument]) or value == ALSO_ALLOWED.get(f"{name}.{argument}", keras_names.REQUIRED):
+            continue
         elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
             problems[argument] = f"is {shorten(value)}, which is refused: {why}"
         elif name in keras_names.WRAPPERS and argument in keras_names.INNER and value is not None:
@@ -55,6 +71,12 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
 
 
+def _same(value: Any, default: Any) -> bool:
+    """Whether an argument is given Keras' own default, a list standing for a tuple."""
+    listed = list(default) if isinstance(default, tuple) else default
+    return type(value) is type(listed) and value == listed
+
+
 def _why_refused(layer: str, argument: str) -> str | None:
     refused = keras_names.REFUSED_ARGUMENTS
     return refused.get(argument) or refused.get(f"{layer}.{argument}")
@@ -68,10 +90,12 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
     """What is wrong with the value of a Keras argument that has this default, or None."""
     parts = value if isinstance(value, list) else [value]
     kind = OBJECTS.get(argument.rpartition("_")[2])
-    if value is default is None:
-        return None
     if kind and value is not None:
         return _object_problem(kind, value)
+    if argument == "name" and not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value)):
+        return "allowed: letters, digits, '_', '.' and '-', starting with a letter or digit"
+    if argument in LEAST and value is not None:
+        return _too_small(argument, value)
     if argument in SIZES and not (parts and all(type(part) is int and part >= 1 for part in parts)):
         return "allowed: a whole number of at least 1, or a list of them"
     if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
@@ -84,11 +108,19 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
         return "allowed: a list [lowest, highest]; Keras saves a number as one that it cannot load"
     if isinstance(default, bool) and not isinstance(value, bool):
         return "allowed: true, false"
-    if type(default) in (int, float, tuple) and any(isinstance(part, str | bool) for part in parts):
+    if type(default) in (int, float, tuple) and any(isinstance(part, str | bool | None) for part in parts):
         return "allowed: a number, or a list of them"
     if isinstance(default, str) and not (isinstance(value, str | None) or (default == "auto" and type(value) is bool)):
         return "allowed: a text"
     return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
+
+
+def _too_small(argument: str, value: Any) -> str | None:
+    """What is wrong with a number that is one of LEAST."""
+    least, whole = LEAST[argument], argument in COUNTS
+    if _is_number(value) and value >= least and (type(value) is int or not whole):
+        return None
+    return f"allowed: a {'whole ' * whole}number " + (f"of at least {least}" if type(least) is int else "above 0")
 
 
 def _object_problem(package: str, value: Any) -> str | None:
@@ -138,7 +170,8 @@ def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
     problems = _named_problems("optimizers.schedules", "Keras schedule", keras_names.schedules(), given)
     if unit not in ("steps", "epochs"):
         problems["unit"] = f"is {shorten(unit)}; allowed: steps, epochs"
-    for key in sorted(given.keys() & (STEPS | RATES) - problems.keys()):
+    left = {key for key in given.keys() & (STEPS | RATES) if key != "warmup_target" or given[key] is not None}
+    for key in sorted(left - problems.keys()):
         several, whole = key in ("boundaries", "values"), key in STEPS and unit == "steps"
         parts = given[key] if several else [given[key]]
         fits = isinstance(parts, list) and all(_is_number(part) and part >= 0 for part in parts)

@@ -6,6 +6,7 @@ every stage can check the names in params.yaml, also those that compute nothing.
 
 import ast
 import importlib.util
+import re
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,11 @@ REFUSED_ARGUMENTS = {
     "AdaptiveAveragePooling3D.data_format": WRONG_AXES,
     "AdaptiveMaxPooling3D.data_format": WRONG_AXES,
 }
+
+# Arguments of other frameworks or of older code, and why a layer here does not take them.
+IMPLIED = dict.fromkeys(
+    ("input_shape", "batch_input_shape", "input_dim"), "the shape comes from the data; leave it out"
+)
 
 # Layers around another layer, and their arguments that are layers.
 WRAPPERS = ("Bidirectional", "SpectralNormalization", "TimeDistributed")
@@ -62,14 +68,35 @@ def _parse(*path: str) -> ast.Module:
 
 @cache
 def names(package: str) -> dict[str, tuple[str, str]]:
-    """The public names of `keras.<package>`: name -> (module that defines it, name in that module)."""
-    return {
+    """The public names of `keras.<package>`: name -> (module that defines it, name in that module).
+
+    Of initializers, regularizers and constraints, the names by which Keras finds one that is given as text.
+    """
+    public = {
         alias.asname or alias.name: (node.module, alias.name)
         for node in _parse(*package.split("."), "__init__.py").body
         if isinstance(node, ast.ImportFrom) and node.module.startswith("keras.src.")
         for alias in node.names
         if alias.name not in ("get", "serialize", "deserialize")
     }
+    if package not in ("initializers", "regularizers", "constraints"):
+        return public
+    classes = {name: where for name, where in public.items() if name[0].isupper() and name.lower() != package[:-1]}
+    found = classes | {_snake_case(name): classes[name] for _, name in classes.values()}
+    aliases = {
+        key.value: classes[value.id]
+        for table in ast.walk(_parse("src", package, "__init__.py"))
+        if isinstance(table, ast.Dict)
+        for key, value in zip(table.keys, table.values, strict=True)
+        if isinstance(key, ast.Constant) and isinstance(value, ast.Name)
+    }
+    return found | aliases
+
+
+def _snake_case(name: str) -> str:
+    """As `keras.src.utils.naming.to_snake_case` of a class's name."""
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
 def layers() -> list[str]:

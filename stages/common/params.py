@@ -15,6 +15,7 @@ from stages.common.schema import Strict, refuse
 from stages.common.yaml_files import load_yaml
 
 MAX_PARAMS_BYTES = 1 << 18  # far above any real file
+TRAINING_IMAGES = 60_000  # that MNIST has
 
 
 class Layer(Strict):
@@ -52,7 +53,7 @@ class Schedule(Strict):
         def converted(key: str, value: Any) -> Any:
             if isinstance(value, list):
                 return [converted(key, each) for each in value]
-            return converters[key](value) if key in converters else value
+            return converters[key](value) if key in converters and value is not None else value
 
         return {key: converted(key, value) for key, value in self.model_extra.items()}
 
@@ -107,7 +108,7 @@ class ReduceLROnPlateau(Monitor):
 
 
 Digit = Annotated[int, Field(ge=0, le=9)]
-Weight = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
 
 class Model(Strict):
@@ -115,7 +116,7 @@ class Model(Strict):
 
     layers: Annotated[list[Layer], Field(min_length=1)]
     optimizer: Optimizer
-    batch_size: Annotated[int, Field(ge=1, le=60_000)] = 32
+    batch_size: Annotated[int, Field(ge=1, le=TRAINING_IMAGES)] = 32
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
@@ -126,8 +127,9 @@ class Model(Strict):
     @field_validator("early_stopping", "reduce_lr_on_plateau")
     @classmethod
     def _needs_validation(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:
-        if value and value.monitor.startswith("val_") and info.data.get("validation_split") == 0:
-            raise refuse(f"{value.monitor} needs a validation_split above 0")
+        kept = trained_on(TRAINING_IMAGES, info.data.get("validation_split", 1.0))
+        if value and value.monitor.startswith("val_") and kept == TRAINING_IMAGES:
+            raise refuse(f"{value.monitor} needs a validation_split above 0, of at least one image")
         return value
 
     @field_validator("reduce_lr_on_plateau")

@@ -1,6 +1,7 @@
 """What a YAML file may hold, told in pydantic's classes, and every problem of a file in words that a person can act on."""
 
 import difflib
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_args, get_origin
@@ -82,6 +83,10 @@ def _explain(problem: dict[str, Any], location: list, schema: Any) -> dict[str, 
         text = f"is {shorten(given)}; at least one entry is needed"
     else:
         text = f"is {shorten(given)}; {problem['msg'][0].lower()}{problem['msg'][1:]}"
+        if kind == "string_type" and given is not None:
+            text += "; put it in quotes"
+        elif kind in ("int_type", "float_type") and isinstance(given, str) and re.fullmatch(r"[+-]?[\d.]+", given):
+            text += "; leave the quotes out"
     return {"": text}
 
 

@@ -41,12 +41,12 @@ def compile_evaluate(
     run = backend.compile_batch(network, loss_of_examples)
 
     def evaluate(images: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
-        mean, parts = Mean(), []
+        mean, batches = Mean(), []
         for start in range(0, len(labels), BATCH):
             batch = images[start : start + BATCH], labels[start : start + BATCH].astype(np.int32)
             loss, correct, probabilities = run(*map(backend.constant, batch))
             mean.add(loss, correct, len(batch[1]))
-            parts.append(np.asarray(probabilities))
-        return mean.result(), np.concatenate(parts)
+            batches.append(np.asarray(probabilities))
+        return mean.result(), np.concatenate(batches)
 
     return evaluate

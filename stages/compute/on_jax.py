@@ -138,8 +138,8 @@ def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]
     """See `on_tensorflow.compile_call`."""
 
     @jax.jit
-    def run(trainable, fixed, pictures):
-        return network.stateless_call(trainable, fixed, prepare(pictures), training=False)[0]
+    def run(trainable, fixed, images):
+        return network.stateless_call(trainable, fixed, prepare(images), training=False)[0]
 
     trainable, fixed = _values(network.trainable_variables), _values(network.non_trainable_variables)
-    return lambda pictures: np.asarray(run(trainable, fixed, pictures))
+    return lambda images: np.asarray(run(trainable, fixed, images))

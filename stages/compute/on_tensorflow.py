@@ -112,7 +112,7 @@ def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]
     """Compile `network(prepare(images))` for float32 images of this shape."""
 
     @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape)])
-    def run(pictures):
-        return network(prepare(pictures), training=False)
+    def run(images):
+        return network(prepare(images), training=False)
 
-    return lambda pictures: run(pictures).numpy()
+    return lambda images: run(images).numpy()

@@ -44,14 +44,14 @@ def download(
             raise cli.UserError("\n".join([*missing, advice]))
         for group, folder in {"mnist": raw, "resnet50": resnet50, "samples": samples}.items():
             pinned = {asset.name: asset.sha256 for asset in assets if asset.group == group}
-            with files.atomic_folder(folder) as part:
+            with files.atomic_folder(folder) as temporary:
                 for name in pinned:
-                    shutil.copyfile(cached[name], part / name)
+                    shutil.copyfile(cached[name], temporary / name)
                 if group != "samples":  # which is read as any folder of images is
-                    files.write_sums(part, pinned)
+                    files.write_sums(temporary, pinned)
     keys = ("sha256", "class_ids", "licence", "attribution", "title")
-    pictures = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
-    files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in pictures})
+    samples = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
+    files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in samples})
 
 
 def main() -> None:

@@ -121,8 +121,8 @@ class Fetcher:
 
     def _clear(self) -> None:
         shutil.rmtree(self.scratch, ignore_errors=True)
-        for part in self.cache.glob(".*.part"):  # of a run that was killed
-            part.unlink()
+        for temporary in self.cache.glob(".*.part"):  # of a run that was killed
+            temporary.unlink()
 
     def fetch(self, asset: Asset) -> Path:
         """The path of the verified file in the cache; a UserError tells what each source answered if none has it."""
@@ -138,9 +138,9 @@ class Fetcher:
         answers = []
         for source in sources:
             try:
-                with files.atomic_file(cached) as part:
-                    self._get(source, part, asset.size)
-                    _verify(part, asset)
+                with files.atomic_file(cached) as temporary:
+                    self._get(source, temporary, asset.size)
+                    _verify(temporary, asset)
                 cli.log(f"{asset.name}: {asset.size:,} bytes from {source}")
                 return cached
             except SourceError as error:

@@ -6,7 +6,7 @@ from functools import lru_cache
 import numpy as np
 from PIL import Image, ImageCms, TiffImagePlugin
 
-from stages.images.limits import PictureError
+from stages.images.limits import ImageError
 
 SRGB = ImageCms.createProfile("sRGB")
 # Makers' sRGB profiles differ from each other by 1 of 255, Display P3 from sRGB by 96.
@@ -16,10 +16,10 @@ SAME = 3
 def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """The image in mode RGB and sRGB, in which what is transparent shows white; a profile that is ignored is noted.
 
-    Raises PictureError for pixels that are no colours.
+    Raises ImageError for pixels that are no colours.
     """
     if image.mode in ("I", "F", "LAB"):
-        raise PictureError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
+        raise ImageError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
     has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and image.info.get("icc_profile")
     rgb = _on_white(image)
     if has_profile:

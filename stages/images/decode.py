@@ -1,6 +1,6 @@
 """Decoding images that anyone may have made, and bringing them to one size.
 
-The content of a file decides its format, not its name. A file that cannot be read raises PictureError with a short
+The content of a file decides its format, not its name. A file that cannot be read raises ImageError with a short
 reason; nothing else is raised for any content. Decoding is bounded in memory and time by the limits of `limits.py`, each of
 which is checked before the work that it limits. Only these eight formats are ever parsed: AVIF and HEIF, JPEG, TIFF, and FORMATS.
 """
@@ -47,7 +47,7 @@ from stages.images.limits import (
     READ_COST,
     TOO_MANY_PIXELS,
     TOO_MUCH_HEADER,
-    PictureError,
+    ImageError,
 )
 from stages.images.source import read_file
 
@@ -78,13 +78,13 @@ UPRIGHT = {  # EXIF orientation -> what turns the image upright
 
 # Pillow's own reader of uncompressed TIFF keeps an object for every strip that a file claims to have; libtiff does not.
 TiffImagePlugin.READ_LIBTIFF = True
-# libtiff would write to standard error, without the image's name; what it says ends in a PictureError.
+# libtiff would write to standard error, without the image's name; what it says ends in a ImageError.
 with suppress(AttributeError):  # a Pillow without libtiff
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 # Each image has its own thread already; nothing but the image itself is looked at.
 AvifImagePlugin.DEFAULT_MAX_THREADS = heif_options.DECODE_THREADS = 1
 heif_options.THUMBNAILS = heif_options.DEPTH_IMAGES = heif_options.AUX_IMAGES = False
-# What Pillow warns of is either mended by it or ends in a PictureError.
+# What Pillow warns of is either mended by it or ends in a ImageError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 
@@ -96,18 +96,18 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
     is transparent shows white; 16 bits a channel are cut to the upper 8; colours become sRGB by the image's own RGB
     profile; CMYK and grey are converted without theirs, as Pillow does it. A JPEG of more than MAX_PIXELS is read at an
     eighth of its width and height. What a person should know about an image that was read is added to `notes`.
-    Raises PictureError for whatever the file holds.
+    Raises ImageError for whatever the file holds.
     """
     try:
         image = _open_image(data)
         image.load()
         return colours.to_rgb(_turn_upright(image), [] if notes is None else notes)
-    except (PictureError, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:  # more than twice as many
-        raise PictureError(TOO_MANY_PIXELS) from None
+        raise ImageError(TOO_MANY_PIXELS) from None
     except Exception as error:  # noqa: BLE001 - a plugin of Pillow may raise anything for a damaged file
-        raise PictureError(_reason(data, error)) from None
+        raise ImageError(_reason(data, error)) from None
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -128,7 +128,7 @@ def _open_image(data: bytes) -> Image.Image:
         opener = AvifImagePlugin.AvifImageFile if codec == "AVIF" else heif_plugin.HeifImageFile
         image = opener(io.BytesIO(data))
         if not image.info.get("primary", True):  # the primary image is damaged; another one would be shown
-            raise PictureError(DAMAGED)
+            raise ImageError(DAMAGED)
         image.info.pop("xmp", None)  # how to turn it is said in the file's own boxes, and nowhere else
         _check(image)
         return image
@@ -162,7 +162,7 @@ class _Reader(io.BytesIO):
         if size is not None and size >= 0:  # reading all at once, as for WebP, collects nothing
             self.budget -= len(data) + READ_COST
         if self.budget < 0:
-            raise PictureError(TOO_MUCH_HEADER)
+            raise ImageError(TOO_MUCH_HEADER)
         return data
 
 
@@ -170,20 +170,20 @@ def _check(image: Image.Image) -> None:
     """Refuse by its header an image that would take too much to decode."""
     width, height = image.size
     if width * height > MAX_PIXELS:
-        raise PictureError(TOO_MANY_PIXELS)
+        raise ImageError(TOO_MANY_PIXELS)
 
 
 def _check_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
     """The same for a JPEG; one of more than MAX_PIXELS is set to be decoded at a reduced size."""
     scans = _list_scans(data)
     if len(scans) > MAX_SCANS:
-        raise PictureError(f"JPEG with more than {MAX_SCANS} scans")
+        raise ImageError(f"JPEG with more than {MAX_SCANS} scans")
     pixels = image.width * image.height
     if pixels > MAX_JPEG_PIXELS:
-        raise PictureError(f"more than {MAX_JPEG_PIXELS:,} pixels; save it smaller")
+        raise ImageError(f"more than {MAX_JPEG_PIXELS:,} pixels; save it smaller")
     if pixels > MAX_PIXELS:
         if "progressive" in image.info or scans != [image.layers]:  # then libjpeg keeps all of them, at full size
-            raise PictureError(f"progressive JPEG with {TOO_MANY_PIXELS}, or not progressive")
+            raise ImageError(f"progressive JPEG with {TOO_MANY_PIXELS}, or not progressive")
         image.draft(None, (image.width // REDUCED, image.height // REDUCED))
         _check(image)
 
@@ -210,7 +210,7 @@ def _check_profile(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
     first = tiff.tag_v2.offset + struct.calcsize(number)
     entries = struct.iter_unpack(entry, data[first : first + count * struct.calcsize(entry)])
     if any(tag == TiffImagePlugin.ICCPROFILE and offset + size > len(data) for tag, _, size, offset in entries):
-        raise PictureError(DAMAGED)
+        raise ImageError(DAMAGED)
 
 
 def _mend_transparent_value(image: Image.Image, bits: int) -> None:
@@ -238,13 +238,13 @@ def resize_with_pad(image: Image.Image) -> np.ndarray:
 
     The numbers of `tf.image.resize_with_pad(image, SIDE, SIDE, antialias=True)` (bilinear) to 0.01, without
     TensorFlow: Pillow has the same triangle filter, here with float pixels and sums in double precision.
-    Raises PictureError if the shorter side would have no pixel left, where TensorFlow raises too.
+    Raises ImageError if the shorter side would have no pixel left, where TensorFlow raises too.
     """
     width, height = np.float32(image.width), np.float32(image.height)
     ratio = max(width / np.float32(SIDE), height / np.float32(SIDE))  # in float32 as TensorFlow, for the same rounding
     rows, columns = int(height / ratio), int(width / ratio)
     if not rows or not columns:
-        raise PictureError(f"{image.width} x {image.height} pixels: more than {SIDE} times as long as wide")
+        raise ImageError(f"{image.width} x {image.height} pixels: more than {SIDE} times as long as wide")
     top, left = int((SIDE - height / ratio) / 2), int((SIDE - width / ratio) / 2)
     padded = np.zeros((SIDE, SIDE, 3), np.float32)
     for channel, band in enumerate(_resize_across(image, columns)):
@@ -276,7 +276,7 @@ class Loaded(NamedTuple):
     """
 
     sha256: str | None
-    picture: np.ndarray | PictureError
+    pixels: np.ndarray | ImageError
     notes: list[str]
 
 
@@ -304,5 +304,5 @@ def _load(path: Path | str) -> Loaded:
     try:
         data, notes = read_file(path), []
         return Loaded(hashlib.sha256(data).hexdigest(), resize_with_pad(decode(data, notes)), notes)
-    except PictureError as error:
-        return Loaded(None, PictureError(str(error)), [])  # a new one, whose traceback does not keep the content alive
+    except ImageError as error:
+        return Loaded(None, ImageError(str(error)), [])  # a new one, whose traceback does not keep the content alive

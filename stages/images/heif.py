@@ -16,7 +16,7 @@ from stages.images.limits import (
     MAX_PIXELS,
     TOO_MANY_PIXELS,
     TOO_MUCH_HEADER,
-    PictureError,
+    ImageError,
 )
 
 FILM_BRANDS = {b"avis", b"hevc", b"hevx", b"hevm", b"hevs", b"msf1"}
@@ -25,7 +25,7 @@ DERIVED = {b"grid", b"iden", b"iovl", b"tmap"}
 OTHER_CODECS = {b"avc1": "H.264", b"j2k1": "JPEG 2000", b"jpeg": "JPEG", b"unci": "no compression", b"vvc1": "H.266"}
 
 
-class _CutShortError(PictureError):
+class _CutShortError(ImageError):
     """The data end where they should go on."""
 
 
@@ -48,7 +48,7 @@ class _Fields:
         """A number of things that follow."""
         number = self.number(size)
         if number > MAX_PARTS:
-            raise PictureError(TOO_MUCH_HEADER)
+            raise ImageError(TOO_MUCH_HEADER)
         return number
 
 
@@ -72,7 +72,7 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     """What to give to the decoder, and which: "AVIF" or "HEIF".
 
     A film in the file is hidden, so that no decoder reads the list of its frames: the still image beside it is taken.
-    Raises PictureError for a damaged file, one that costs too much, and one with a codec that is not read.
+    Raises ImageError for a damaged file, one that costs too much, and one with a codec that is not read.
     """
     top, film = {}, []
     for kind, start, content in _boxes(memoryview(data)):
@@ -80,20 +80,20 @@ def still_image(data: bytes) -> tuple[bytes, str]:
         if kind == b"moov":
             film.append(start)
     if b"meta" not in top:
-        raise PictureError("a film without a still image" if film else DAMAGED)
+        raise ImageError("a film without a still image" if film else DAMAGED)
     primary, items = _read_items(memoryview(data), top[b"meta"])
     costs: dict[int, int] = {}
     if _pixels(items[primary]) > MAX_PIXELS:
-        raise PictureError(TOO_MANY_PIXELS)
+        raise ImageError(TOO_MANY_PIXELS)
     for number in items:
         if _cost(number, items, costs) > MAX_DECODED:
-            raise PictureError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
+            raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
     if any(items[number].cut_short for number in _needed(primary, items)):  # the decoder would show green in its place
-        raise PictureError(DAMAGED)
+        raise ImageError(DAMAGED)
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
         name = OTHER_CODECS.get(codec, "an unknown codec")
-        raise PictureError(f"a HEIF image with {name} inside, which is not read; save it as JPEG or PNG")
+        raise ImageError(f"a HEIF image with {name} inside, which is not read; save it as JPEG or PNG")
     return _without_film(data, film, codec) if film else data, "AVIF" if codec == b"av01" else "HEIF"
 
 
@@ -121,9 +121,9 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
             size = len(data) - position
         parts += 1
         if parts > MAX_PARTS:
-            raise PictureError(TOO_MUCH_HEADER)
+            raise ImageError(TOO_MUCH_HEADER)
         if not fields.position <= size <= len(data) - position:
-            raise PictureError(DAMAGED)
+            raise ImageError(DAMAGED)
         yield kind, position, data[position + fields.position : position + size]
         position += size
 
@@ -143,7 +143,7 @@ def _read_items(file: memoryview, meta: memoryview) -> tuple[int, dict[int, _Ite
         primary = pitm.number(2 if pitm.number(4) < 1 << 24 else 4)
         items[primary]
     except (KeyError, IndexError):
-        raise PictureError(DAMAGED) from None
+        raise ImageError(DAMAGED) from None
     return primary, items
 
 
@@ -203,7 +203,7 @@ def _read_references(iref: memoryview, items: dict[int, _Item]) -> None:
 def _cost(number: int, items: dict[int, _Item], costs: dict[int, int], depth: int = 0) -> int:
     """Pixels that a decoder computes for an item, whatever it is made of; an item made of itself is refused, too."""
     if number not in items or depth > 8:
-        raise PictureError(DAMAGED)
+        raise ImageError(DAMAGED)
     if number not in costs:
         item = items[number]
         cost = sum(_cost(other, items, costs, depth + 1) for other in item.made_of)
@@ -222,7 +222,7 @@ def _pixels(item: _Item) -> int:
 def _frames(item: _Item) -> int:
     """How many frames an item has: one, but for hostile files. Notes whether its data are cut short."""
     if sum(map(len, item.data)) > MAX_BYTES:
-        raise PictureError(DAMAGED)
+        raise ImageError(DAMAGED)
     stream = _Fields(memoryview(b"".join(item.data)))
     setting = item.properties.get(b"hvcC", b"")
     if item.kind == b"av01":
@@ -237,7 +237,7 @@ def _frames(item: _Item) -> int:
             frames += starts_a_frame
             parts += 1
             if parts > 10 * MAX_PARTS:
-                raise PictureError(TOO_MUCH_HEADER)
+                raise ImageError(TOO_MUCH_HEADER)
     except _CutShortError:
         item.cut_short = True
     return max(frames, 1)

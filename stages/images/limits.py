@@ -13,5 +13,5 @@ TOO_MUCH_HEADER = "too much data besides the pixels"
 DAMAGED = "damaged or cut short"
 
 
-class PictureError(Exception):
+class ImageError(Exception):
     """A file that cannot be used as an image; the text is the reason, without the file's name, always the same."""

@@ -1,6 +1,6 @@
 """Images where they lie: found in a folder, or below a URL that fsspec understands (s3://bucket/folder), and read whole.
 
-They go by their names below it. What a file holds is for `decode`; a file that is none to be read raises PictureError
+They go by their names below it. What a file holds is for `decode`; a file that is none to be read raises ImageError
 with a short reason.
 """
 
@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from stages.common.cli import UserError
-from stages.images.limits import MAX_BYTES, PictureError
+from stages.images.limits import MAX_BYTES, ImageError
 
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 
-def list_pictures(folder: Path | str) -> list[str]:
+def list_images(folder: Path | str) -> list[str]:
     """The name below `folder` of every file in it and its subfolders, whatever it holds, in byte order.
 
     `folder` may be a URL. Names that start with a dot are skipped, files and folders alike. Symbolic links, also those
@@ -67,8 +67,8 @@ def is_url(folder: Path | str) -> bool:
     return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
 
 
-def picture_path(folder: Path | str, name: str) -> str:
-    """Where an image lies that `list_pictures` has named."""
+def image_path(folder: Path | str, name: str) -> str:
+    """Where an image lies that `list_images` has named."""
     return f"{str(folder).rstrip('/')}/{name}"
 
 
@@ -92,14 +92,14 @@ def _remote(url: str) -> Iterator[None]:
     """UserError, with the URL, for whatever the library behind it raises; each has errors of its own."""
     try:
         yield
-    except (PictureError, MemoryError):
+    except (ImageError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001
         reason = str(error).strip() or type(error).__name__
         raise UserError(f"inference.images: {url}: {reason}; check the address, your access and the network") from None
 
 
-def picture_name(name: str) -> str:
+def image_name(name: str) -> str:
     """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
@@ -107,7 +107,7 @@ def picture_name(name: str) -> str:
 def read_file(path: Path | str) -> bytes:
     """The content of a regular file, or of one at a URL; never waits for a pipe, and follows no link but DVC's.
 
-    Raises PictureError for what the file is, OSError when the machine fails, UserError where a URL cannot be read.
+    Raises ImageError for what the file is, OSError when the machine fails, UserError where a URL cannot be read.
     """
     return _read_url(str(path)) if is_url(path) else _read_local(path)
 
@@ -119,16 +119,16 @@ def _read_url(url: str) -> bytes:
             with system.open(path, "rb") as file:
                 data = file.read(MAX_BYTES + 1)
         except PermissionError:
-            raise PictureError("permission denied") from None
+            raise ImageError("permission denied") from None
     _check_size(len(data))
     return data
 
 
 def _check_size(size: int) -> None:
     if not size:
-        raise PictureError("empty file")
+        raise ImageError("empty file")
     if size > MAX_BYTES:
-        raise PictureError(f"file larger than {MAX_BYTES // 1024**2} MiB")
+        raise ImageError(f"file larger than {MAX_BYTES // 1024**2} MiB")
 
 
 def _read_local(path: Path | str) -> bytes:
@@ -145,14 +145,14 @@ def _read_local(path: Path | str) -> bytes:
             return _read_link(path)
         if error.errno not in reasons:
             raise
-        raise PictureError(reasons[error.errno]) from None
+        raise ImageError(reasons[error.errno]) from None
 
 
 def _read_regular(path: Path | str) -> bytes:
     with open(path, "rb", opener=_open) as file:
         status = os.fstat(file.fileno())
         if not stat.S_ISREG(status.st_mode):
-            raise PictureError("not a regular file")
+            raise ImageError("not a regular file")
         _check_size(status.st_size)
         return file.read(status.st_size)
 
@@ -175,5 +175,5 @@ def _read_link(path: Path | str) -> bytes:
             data = _read_regular(target)
             if hashlib.md5(data, usedforsecurity=False).hexdigest() == named[1] + named[2]:
                 return data
-            raise PictureError("a link to a damaged file of DVC's cache; run `make check-cache` and `dvc checkout`")
-    raise PictureError("symbolic link, not followed")
+            raise ImageError("a link to a damaged file of DVC's cache; run `make check-cache` and `dvc checkout`")
+    raise ImageError("symbolic link, not followed")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from stages.common import cli, paths
 from stages.common.params import load_params
-from stages.infer.folder import answer_folder, infer
+from stages.infer.folder import classify_only, infer
 
 
 def main() -> None:
@@ -21,7 +21,7 @@ def main() -> None:
     params = load_params(args.params)
     images = params.inference.images if args.images is None else args.images
     if args.out:
-        answer_folder(images, paths.RESNET50, args.out, params.inference, params)
+        classify_only(images, paths.RESNET50, args.out, params.inference, params)
     else:
         written = paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS
         infer(images, paths.RESNET50, paths.SAMPLE_LABELS, *written, params.inference, params)

@@ -13,7 +13,7 @@ from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 
 
-class Answer(NamedTuple):
+class Classified(NamedTuple):
     """The top-k predictions of an image and the SHA-256 of its file; or the reason why it cannot be read, and None.
 
     `result` is [{"class_id", "label", "probability"}, ...] in falling order, the probability to four decimals.
@@ -45,14 +45,14 @@ class Classifier:
         self.top_k = max(inference.top_k, 3)
         self.batch_size, self.threads = batch_size, settings.threads
 
-    def answers(self, paths: Iterable[Path | str]) -> Iterator[Answer]:
-        """Yield each image's answer, in the order of the paths or URLs, with two batches in memory."""
+    def classify(self, paths: Iterable[Path | str]) -> Iterator[Classified]:
+        """Yield for each image what was found, in the order of the paths or URLs, with two batches in memory."""
         for batch in decode.load_batches(paths, self.batch_size, self.threads):
-            readable = [loaded.picture for loaded in batch if isinstance(loaded.picture, np.ndarray)]
+            readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, np.ndarray)]
             rows = iter(self.compute(readable) if readable else ())
-            for sha256, picture, notes in batch:
-                result = self._top(next(rows)) if isinstance(picture, np.ndarray) else str(picture)
-                yield Answer(sha256, result, notes)
+            for sha256, pixels, notes in batch:
+                result = self._top(next(rows)) if isinstance(pixels, np.ndarray) else str(pixels)
+                yield Classified(sha256, result, notes)
 
     def _top(self, probabilities: np.ndarray) -> list[dict]:
         """The most probable classes; equal probabilities in the order of the class index."""
@@ -94,4 +94,4 @@ def compile_classify(
         raise
     except Exception as error:
         raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
-    return lambda pictures: run(np.stack(pictures))
+    return lambda images: run(np.stack(images))

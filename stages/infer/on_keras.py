@@ -27,10 +27,10 @@ def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> C
     model = load(path)
 
     # `keras.applications.resnet.preprocess_input`
-    run_batch = backend.compile_call(model, lambda pictures: pictures[..., ::-1] - MEANS, (batch_size, 224, 224, 3))
+    run_batch = backend.compile_call(model, lambda images: images[..., ::-1] - MEANS, (batch_size, 224, 224, 3))
 
-    def run(pictures: np.ndarray) -> np.ndarray:
-        missing = batch_size - len(pictures)
-        return run_batch(np.pad(pictures, [(0, missing), (0, 0), (0, 0), (0, 0)]))[: len(pictures)]
+    def run(images: np.ndarray) -> np.ndarray:
+        missing = batch_size - len(images)
+        return run_batch(np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]))[: len(images)]
 
     return run

@@ -41,8 +41,8 @@ def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> C
     compiled = ov.Core().compile_model(graph, "CPU", options)
     requests = [compiled.create_infer_request() for _ in range(min(threads, batch_size))]
 
-    def run(pictures: np.ndarray) -> np.ndarray:
-        shares = np.array_split(pictures, min(len(requests), len(pictures)))
+    def run(images: np.ndarray) -> np.ndarray:
+        shares = np.array_split(images, min(len(requests), len(images)))
         busy = requests[: len(shares)]
         for request, share in zip(busy, shares, strict=True):
             request.start_async([share], share_inputs=True)

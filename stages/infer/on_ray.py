@@ -3,7 +3,7 @@
 The names are cut into chunks, and Ray Data hands them to workers that each load the weights once. A chunk is a whole
 number of batches of consecutive images, so every batch holds the same images as on one machine:
 then every inference runtime gives the same bits. If a worker dies, Ray starts it again, on another node if its node died, and repeats its
-chunks. Answers that come before their turn wait in files, so that the memory of the driver does not grow with them.
+chunks. Chunks that come before their turn wait in files, so that the memory of the driver does not grow with them.
 """
 
 import json
@@ -21,21 +21,21 @@ from stages.common.files import SUMS
 from stages.common.params import ComputeSettings, Inference
 from stages.images import source
 from stages.infer import cluster
-from stages.infer.classifier import Answer, Classifier
+from stages.infer.classifier import Classified, Classifier
 
 CHUNK = 256  # images at most, unless a batch has more: some seconds of work, against some milliseconds of Ray's
 AHEAD = 2  # chunks that a worker is given at once, so that it need not wait for the next
 
 
-def answers(
+def classify(
     folder: Path | str,
     names: list[str],
     weights: Path,
     inference: Inference,
     batch_size: int,
     settings: ComputeSettings,
-) -> Iterator[Answer]:
-    """Yield the answer of each image in the order of the names; `inference.workers` processes compute them.
+) -> Iterator[Classified]:
+    """Yield what is found in each image, in the order of the names; `inference.workers` processes compute them.
 
     Each of them takes `settings.threads` CPUs, and a GPU if the device is one.
 
@@ -46,16 +46,16 @@ def answers(
     # Four chunks for each worker, so that none waits long for the last.
     size = batch_size * max(1, min(CHUNK // batch_size, batches // (4 * inference.workers)))
     count = math.ceil(len(names) / size)
-    with tempfile.TemporaryDirectory() as parts, cluster.connected(inference.workers, settings.threads) as ray:
+    with tempfile.TemporaryDirectory() as early, cluster.connected(inference.workers, settings.threads) as ray:
         files = {name: (weights / name).read_bytes() for name in _needed(weights)}
         where = folder if source.is_url(folder) else os.path.abspath(folder)
         arguments = (where, ray.put(files), inference, batch_size, settings)
         arriving = _compute(ray, _chunks(names, size), arguments, inference.workers, settings)
-        for number, chunk in enumerate(_in_order(arriving, count, Path(parts))):
-            answers = [Answer(*answer) for answer in json.loads(chunk)]
-            if len(answers) != len(names[number * size : (number + 1) * size]):
-                raise RuntimeError(f"chunk {number} has {len(answers)} answers")
-            yield from answers
+        for number, chunk in enumerate(_in_order(arriving, count, Path(early))):
+            found = [Classified(*each) for each in json.loads(chunk)]
+            if len(found) != len(names[number * size : (number + 1) * size]):
+                raise RuntimeError(f"chunk {number} has {len(found)} images")
+            yield from found
 
 
 def _needed(weights: Path) -> list[str]:
@@ -100,26 +100,26 @@ def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settin
         raise UserError(f"inference.engine: Ray gave up: {type(error).__name__}: {reason}") from None
 
 
-def _in_order(arriving: Iterator[dict], count: int, parts: Path) -> Iterator[str]:
-    """Yield the answers of the chunks 0 to count - 1; each must arrive, once."""
+def _in_order(arriving: Iterator[dict], count: int, folder: Path) -> Iterator[str]:
+    """Yield what is found in the chunks 0 to count - 1; each must arrive, once."""
     for number in range(count):
-        part = parts / str(number)
-        while not part.exists():
+        next_file = folder / str(number)
+        while not next_file.exists():
             row = next(arriving, None)
             if row is None:
                 raise RuntimeError(f"chunk {number} did not arrive")
-            early = parts / str(row["chunk"])
+            early = folder / str(row["chunk"])
             if row["chunk"] < number or early.exists():
                 raise RuntimeError(f"chunk {row['chunk']} arrived twice")
-            early.write_text(row["answers"], encoding="utf-8")
-        yield part.read_text(encoding="utf-8")
-        part.unlink()
+            early.write_text(row["found"], encoding="utf-8")
+        yield next_file.read_text(encoding="utf-8")
+        next_file.unlink()
     if next(arriving, None) is not None:
         raise RuntimeError("more chunks arrived than there are")
 
 
 class Worker:
-    """What Ray runs in a process of its own, on any node: it answers chunks with a network that it loads once."""
+    """What Ray runs in a process of its own, on any node: it classifies chunks with a network that it loads once."""
 
     def __init__(self, folder: Path | str, weights, inference: Inference, batch_size: int, settings: ComputeSettings):
         """Note what to do; `weights` is Ray's reference to the files of the weights' folder, by name."""
@@ -128,16 +128,16 @@ class Worker:
         self.classifier = None
 
     def __call__(self, table):
-        """A table with one chunk -> a table with its number, its answers as JSON, and the message of an error."""
+        """A table with one chunk -> a table with its number, what is found in its images, as JSON, and the message of an error."""
         import pyarrow as pa
 
         row = table.to_pylist()[0]
-        answers, error = "", ""
+        found, error = "", ""
         try:
             # Here and not in __init__, whose errors Ray reports as the death of the process, with a traceback.
             self.classifier = self.classifier or self._load()
-            paths = (source.picture_path(self.folder, os.fsdecode(name)) for name in row["names"])
-            answers = json.dumps(list(self.classifier.answers(paths)))
+            paths = (source.image_path(self.folder, os.fsdecode(name)) for name in row["names"])
+            found = json.dumps(list(self.classifier.classify(paths)))
         except UserError as caught:
             error = str(caught)
         except FileNotFoundError as caught:
@@ -149,7 +149,7 @@ class Worker:
             error = f"on the node {socket.gethostname()}: {cli.explain_os_error(caught)}"
         except MemoryError:
             error = f"out of memory on the node {socket.gethostname()}; lower batch_size or workers in params.yaml"
-        return pa.table({"chunk": [row["chunk"]], "answers": [answers], "error": [error]})
+        return pa.table({"chunk": [row["chunk"]], "found": [found], "error": [error]})
 
     def _load(self) -> Classifier:
         import ray

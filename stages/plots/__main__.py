@@ -18,14 +18,14 @@ from stages import mnist
 from stages.common import cli, environment, paths
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
-from stages.images.shown import Picture, read_pictures
+from stages.images.shown import Shown, read_shown
 from stages.outputs import Predictions, read_history, read_predictions, read_robustness, read_top_k
 from stages.plots import charts
 from stages.scoring import confident_mistakes, confusion, reliability
 from stages.styles import version_styles
 
 MOST_MISTAKES = 12  # shown for one version
-MOST_PICTURES = 12  # of ResNet50
+MOST_IMAGES = 12  # of ResNet50
 
 
 def plots(
@@ -38,7 +38,7 @@ def plots(
     out: Path | str,
     epochs: Mapping[str, int],
 ) -> None:
-    """Draw every image into the folder `out`, which is replaced as a whole.
+    """Draw every plot into the folder `out`, which is replaced as a whole.
 
     `epochs` has the versions to draw, in order, and the most epochs that each may train. Raises UserError, before
     anything is written, for a file that is missing or malformed.
@@ -46,37 +46,40 @@ def plots(
     digits = mnist.load(prepared, "test")
     test_images, labels = digits.images[..., 0], digits.labels
     histories = {version: read_history(Path(history, f"{version}.csv")) for version in epochs}
-    answers = {version: read_predictions(Path(predictions, f"{version}.csv"), labels) for version in epochs}
+    predicted = {version: read_predictions(Path(predictions, f"{version}.csv"), labels) for version in epochs}
     accuracies = {version: read_robustness(Path(robustness, f"{version}.csv")) for version in epochs}
     entries = read_top_k(resnet50)
-    pictures = read_pictures(entries, images, MOST_PICTURES)
+    shown = read_shown(entries, images, MOST_IMAGES)
     styles = version_styles(list(epochs))
 
     def drawn() -> Iterator[tuple[str, charts.Figure]]:
         yield "digit_pixels", charts.draw_digit(test_images[0], labels[0])
         yield "learning_curves", charts.draw_learning_curves(histories, epochs)
-        yield "calibration", charts.draw_calibration({version: reliability(each) for version, each in answers.items()})
+        yield (
+            "calibration",
+            charts.draw_calibration({version: reliability(each) for version, each in predicted.items()}),
+        )
         yield "robustness", charts.draw_robustness(accuracies)
-        for version, answer in answers.items():
-            counts = confusion(answer.actual, answer.predicted)
+        for version, each in predicted.items():
+            counts = confusion(each.actual, each.predicted)
             yield f"confusion_{version}", charts.draw_confusion(version, counts, styles[version]["color"])
-            yield f"mistakes_{version}", draw_mistakes(version, test_images, answer)
-        yield "resnet50_top_k", draw_top_k(entries, pictures)
+            yield f"mistakes_{version}", draw_mistakes(version, test_images, each)
+        yield "resnet50_top_k", draw_top_k(entries, shown)
 
     total = 5 + 2 * len(epochs)
     with charts.style(), atomic_folder(out) as folder:
-        for name, figure in cli.progress(iterable=drawn(), total=total, unit="picture"):
+        for name, figure in cli.progress(iterable=drawn(), total=total, unit="plot"):
             charts.save_png(figure, folder / f"{name}.png")
-    cli.log(f"{out}: {total} images")
+    cli.log(f"{out}: {total} plots")
 
 
-def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> charts.Figure:
+def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) -> charts.Figure:
     """The test images, float32 (n, rows, columns), that this version got wrong with the highest probability."""
-    wrong = confident_mistakes(answer)
+    wrong = confident_mistakes(predictions)
     shown = wrong[:MOST_MISTAKES]
     captions = [
         (
-            f"actual {answer.actual[row]}, predicted {answer.predicted[row]}\n{100 * answer.probability[row]:.2f} %",
+            f"actual {predictions.actual[row]}, predicted {predictions.predicted[row]}\n{100 * predictions.probability[row]:.2f} %",
             f"test image {row}",
         )
         for row in shown
@@ -85,20 +88,20 @@ def draw_mistakes(version: str, images: np.ndarray, answer: Predictions) -> char
     return charts.draw_mistakes(title, images[shown], captions)
 
 
-def draw_top_k(entries: Sequence[dict], pictures: Sequence[Picture]) -> charts.Figure:
+def draw_top_k(entries: Sequence[dict], shown: Sequence[Shown]) -> charts.Figure:
     """ResNet50's first images with their classes; the entries with an "error" are counted in the title alone."""
     drawn = [
         (
-            picture.entry["image"],
-            picture.pixels,
-            [(guess["label"], guess["probability"]) for guess in picture.entry["predictions"]],
+            each.entry["image"],
+            each.pixels,
+            [(prediction["label"], prediction["probability"]) for prediction in each.entry["predictions"]],
         )
-        for picture in pictures
+        for each in shown
     ]
     usable = sum("predictions" in entry for entry in entries)
     title = f"ResNet50: the most probable classes of {usable} images"
-    if len(pictures) < usable:
-        title += f", the first {len(pictures)} shown"
+    if len(shown) < usable:
+        title += f", the first {len(shown)} shown"
     if usable < len(entries):
         title += f" ({len(entries) - usable} more cannot be read)"
     return charts.draw_top_k(title, drawn)

@@ -48,9 +48,7 @@ INSIDE = {"ha": "center", "va": "center", "in_layout": False}
 
 MOST_BARS = 5  # under one image
 
-Picture = tuple[
-    str, np.ndarray, Sequence[tuple[str, float]]
-]  # name, uint8 (height, width, 3), labels and probabilities
+TopK = tuple[str, np.ndarray, Sequence[tuple[str, float]]]  # name, uint8 (height, width, 3), labels and probabilities
 
 
 @contextmanager
@@ -92,7 +90,7 @@ def draw_digit(image: np.ndarray, label: int) -> Figure:
 def draw_learning_curves(histories: Mapping[str, np.ndarray], epochs: Mapping[str, int]) -> Figure:
     """Loss and accuracy of every version, from its epoch, loss, accuracy, val_loss, val_accuracy: float64 (epochs, 5).
 
-    Validation figures may be NaN. `epochs` is the most that each version may train.
+    Validation metrics may be NaN. `epochs` is the most that each version may train.
     """
     styles = version_styles(list(histories))
     figure = Figure(figsize=(9.6, 5.4))
@@ -123,18 +121,23 @@ def draw_learning_curves(histories: Mapping[str, np.ndarray], epochs: Mapping[st
     return figure
 
 
-def _draw_history(axes: Axes, curves: np.ndarray, history: np.ndarray, epochs: int, look: Mapping[str, str]) -> None:
+def _draw_history(
+    axes: Axes, curves: np.ndarray, history: np.ndarray, epochs: int, line_style: Mapping[str, str]
+) -> None:
     """One version in one panel: `curves` has the columns epoch, training, validation."""
     epoch, training, validation = curves.T
-    look = {**look, "markevery": math.ceil(len(epoch) / 15)}  # or a long training's markers would hide its dashes
-    axes.plot(epoch, training, **look, markersize=4, markerfacecolor="white", linestyle="--", linewidth=1)
-    axes.plot(epoch, validation, **look, markersize=4, linestyle="-", linewidth=1.8)
+    line_style = {
+        **line_style,
+        "markevery": math.ceil(len(epoch) / 15),
+    }  # or a long training's markers would hide its dashes
+    axes.plot(epoch, training, **line_style, markersize=4, markerfacecolor="white", linestyle="--", linewidth=1)
+    axes.plot(epoch, validation, **line_style, markersize=4, linestyle="-", linewidth=1.8)
     if not np.isnan(history[:, 3]).all():
         best = np.nanargmin(history[:, 3])
-        axes.plot(epoch[best], validation[best], color=look["color"], **BEST)
+        axes.plot(epoch[best], validation[best], color=line_style["color"], **BEST)
     if len(epoch) < epochs:
         end = training if np.isnan(validation[-1]) else validation
-        axes.plot(epoch[-1], end[-1], color=look["color"], **STOPPED)
+        axes.plot(epoch[-1], end[-1], color=line_style["color"], **STOPPED)
 
 
 def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
@@ -142,9 +145,9 @@ def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Fig
     figure = Figure(figsize=(6.4, 6.4))
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, label="as often right as it says")
-    for version, look in version_styles(list(points)).items():
+    for version, line_style in version_styles(list(points)).items():
         probability, accuracy = np.array(points[version]).reshape(-1, 2).T * 100
-        axes.plot(probability, accuracy, **look, markersize=5, linewidth=1.5, label=version)
+        axes.plot(probability, accuracy, **line_style, markersize=5, linewidth=1.5, label=version)
     axes.set(xlabel="probability of the predicted digit (%)", ylabel="of these images right (%)", aspect="equal")
     axes.set_title("Calibration on the test images", fontsize=12)
     axes.grid(True)
@@ -156,9 +159,9 @@ def draw_robustness(accuracies: Mapping[str, Mapping[str, float]]) -> Figure:
     """A row for each of CORRUPTIONS, in it a mark at the accuracy of every version."""
     figure = Figure(figsize=(8, 3.6))
     axes = figure.add_subplot()
-    for version, look in version_styles(list(accuracies)).items():
+    for version, line_style in version_styles(list(accuracies)).items():
         shares = [100 * accuracies[version][name] for name in CORRUPTIONS]
-        axes.plot(shares, range(len(shares)), **look, markersize=8, linestyle="none", label=version)
+        axes.plot(shares, range(len(shares)), **line_style, markersize=8, linestyle="none", label=version)
     axes.set_yticks(range(len(CORRUPTIONS)), CORRUPTIONS.values())
     axes.invert_yaxis()
     axes.set_xlabel("accuracy (%)")
@@ -175,11 +178,11 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     figure = Figure(figsize=(7.4, 6.4))
     axes = figure.add_subplot()
     # By the square root, or a mistake made in 1 of 100 images could not be seen beside the other 99.
-    picture = axes.imshow(share, cmap=shades, norm=PowerNorm(0.5, vmin=0, vmax=1))
+    cells = axes.imshow(share, cmap=shades, norm=PowerNorm(0.5, vmin=0, vmax=1))
     for (row, column), count in np.ndenumerate(counts):
-        color = _ink(picture.to_rgba(share[row, column])) if count else FAINT
+        color = _ink(cells.to_rgba(share[row, column])) if count else FAINT
         axes.text(column, row, f"{count:,}", color=color, **INSIDE)
-    bar = figure.colorbar(picture, label="share of the actual digit's images (%)")
+    bar = figure.colorbar(cells, label="share of the actual digit's images (%)")
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"])
     right, total = int(counts.trace()), int(counts.sum())
     axes.set_title(f"{version}: {right:,} of {total:,} test images right ({100 * right / total:.2f} %)", fontsize=12)
@@ -202,16 +205,16 @@ def draw_mistakes(title: str, images: Sequence[np.ndarray], captions: Sequence[t
     return figure
 
 
-def draw_top_k(title: str, pictures: Sequence[Picture]) -> Figure:
+def draw_top_k(title: str, images: Sequence[TopK]) -> Figure:
     """Images above bars of their classes, 5 at most."""
-    columns, bars = 4, max((min(len(classes), MOST_BARS) for _, _, classes in pictures), default=1)
-    rows = max(1, math.ceil(len(pictures) / columns))
+    columns, bars = 4, max((min(len(classes), MOST_BARS) for _, _, classes in images), default=1)
+    rows = max(1, math.ceil(len(images) / columns))
     figure = Figure(figsize=(9.6, rows * (2.2 + 0.26 * bars) + 0.7))
     figure.suptitle(title)
     figure.supxlabel("probability (%)", fontsize=10)
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=[1.8, 0.26 * bars] * rows)
-    for place, (name, pixels, classes) in enumerate(pictures):
-        row, column = divmod(place, columns)
+    for index, (name, pixels, classes) in enumerate(images):
+        row, column = divmod(index, columns)
         axes = figure.add_subplot(grid[2 * row, column], anchor="S")
         axes.imshow(pixels)
         axes.set_title(_printable(name, 26))
@@ -221,10 +224,10 @@ def draw_top_k(title: str, pictures: Sequence[Picture]) -> Figure:
 
 
 def _draw_bars(axes: Axes, classes: Sequence[tuple[str, float]], bars: int) -> None:
-    for place, (label, probability) in enumerate(classes):
-        axes.barh(place, 100 * probability, height=0.9, color=OTHER_COLOUR)
-        axes.text(2, place, _printable(label.replace("_", " "), 24), va="center", fontsize=9)
-        axes.text(98, place, f"{100 * probability:.1f}", va="center", ha="right", fontsize=9)
+    for index, (label, probability) in enumerate(classes):
+        axes.barh(index, 100 * probability, height=0.9, color=OTHER_COLOUR)
+        axes.text(2, index, _printable(label.replace("_", " "), 24), va="center", fontsize=9)
+        axes.text(98, index, f"{100 * probability:.1f}", va="center", ha="right", fontsize=9)
     axes.set(xlim=(0, 100), ylim=(bars - 0.5, -0.5), xticks=(0, 50, 100), yticks=())
     axes.tick_params(labelsize=8, length=2)
 

@@ -12,30 +12,30 @@ WIDE, NARROW = 130, 58  # of the texts beside the rows of a chart of dots
 
 
 def curves(versions: Iterable[dict], column: int, log: bool = False, scale: float = 1) -> dict:
-    """Training and validation figures over epochs: columns `column` and `column + 2` of the histories."""
+    """Training and validation metrics over epochs: columns `column` and `column + 2` of the histories."""
     lines = []
     for version in versions:
         history = np.array(version["history"]) * ([1, scale, scale, scale, scale])
-        common = {"look": version["look"], "best": version["best"], "stopped": version["stopped"]}
-        measured = not np.isnan(history[:, column + 2]).all()
-        lines.append({"look": version["look"], "kind": "training", "values": history[:, column].tolist()})
-        if measured:
+        common = {"style": version["style"], "best": version["best"], "stopped": version["stopped"]}
+        validated = not np.isnan(history[:, column + 2]).all()
+        lines.append({"style": version["style"], "kind": "training", "values": history[:, column].tolist()})
+        if validated:
             lines.append(common | {"kind": "validation", "values": history[:, column + 2].tolist()})
         else:
             lines[-1]["stopped"] = version["stopped"]
     return drawing.line_chart(lines, log)
 
 
-def spread(versions: Sequence[dict]) -> dict | None:
+def over_seeds(versions: Sequence[dict]) -> dict | None:
     """A row of dots, one a seed, for each version that was trained with several seeds."""
-    run = [version for version in versions if version["spread"]]
+    run = [version for version in versions if version["over_seeds"]]
     rows = [
-        (version["name"], [(version["look"], value * 100) for value in version["spread"]["accuracy"]["values"]])
+        (version["name"], [(version["style"], value * 100) for value in version["over_seeds"]["accuracy"]["values"]])
         for version in run
     ]
     chart = drawing.dot_chart(rows, gap=46, left=WIDE) if rows else None
     for row, version in zip(chart["rows"] if chart else (), run, strict=True):
-        row["mean"] = chart["x"](version["spread"]["accuracy"]["mean"] * 100)
+        row["mean"] = chart["x"](version["over_seeds"]["accuracy"]["mean"] * 100)
     return chart
 
 
@@ -44,14 +44,14 @@ def f1(versions: Sequence[dict]) -> dict:
     rows = defaultdict(list)
     for version in versions:
         for digit, _, _, f1, _ in version["classes"]:
-            rows[f"{digit:g}"].append((version["look"], f1 * 100))
+            rows[f"{digit:g}"].append((version["style"], f1 * 100))
     return drawing.dot_chart(list(rows.items()), gap=26, left=NARROW)
 
 
 def robustness(versions: Sequence[dict]) -> dict:
     """A row for each corruption of the test images, in it a dot for each version's accuracy."""
     rows = [
-        (text, [(version["look"], 100 * version["robustness"][name]) for version in versions])
+        (text, [(version["style"], 100 * version["robustness"][name]) for version in versions])
         for name, text in outputs.CORRUPTIONS.items()
     ]
     return drawing.dot_chart(rows, gap=36, left=WIDE)

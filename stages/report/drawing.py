@@ -1,7 +1,7 @@
 """Where things are in the report's charts: plain numbers in the units of an SVG's viewBox, which the template draws.
 
-Every chart is a dict with `width` and `height`, ticks as (place, text), and marks. `look` names the colour and the
-marker of a mark, by the version's place in params.yaml. Small enough to be read at the width of a phone.
+Every chart is a dict with `width` and `height`, ticks as (position, text), and marks. `style` names the colour and the
+marker of a mark, by the version's index in params.yaml. Small enough to be read at the width of a phone.
 """
 
 import math
@@ -18,7 +18,7 @@ def ticks(low: float, high: float, about: int) -> list[float]:
     span = (high - low) or abs(high) or 1.0
     power = 10.0 ** math.floor(math.log10(span / about))
     step = next(power * factor for factor in (1, 2, 5, 10) if span / (power * factor) <= about)
-    return [float(f"{place * step:.10g}") for place in range(math.ceil(low / step - 1e-9), int(high / step + 1e-9) + 1)]
+    return [float(f"{index * step:.10g}") for index in range(math.ceil(low / step - 1e-9), int(high / step + 1e-9) + 1)]
 
 
 def log_ticks(low: float, high: float) -> list[float]:
@@ -37,7 +37,7 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
     """Lines over epochs on shared axes.
 
     Args:
-        series: one dict a line: values (one an epoch from 1, NaN where there is none), kind (a CSS class), look, and
+        series: one dict a line: values (one an epoch from 1, NaN where there is none), kind (a CSS class), style, and
             optionally best and stopped: the epochs to ring and to cross out.
         log: a logarithmic vertical axis. Values that are not above 0 are left out of it.
     """
@@ -59,7 +59,7 @@ def line_chart(series: Sequence[dict], log: bool = False) -> dict:
         points = {n: (x(n), y(value)) for n, value in enumerate(line["values"], start=1) if fits(value)}
         every = math.ceil(len(points) / 15) or 1  # or a long training's markers would hide its line
         marked = {name: points.get(line.get(name)) for name in ("best", "stopped")}
-        lines.append(_line(line["look"], line["kind"], list(points.values()), every) | marked)
+        lines.append(_line(line["style"], line["kind"], list(points.values()), every) | marked)
     return _frame(x, y, [value for value in ticks(1, epochs, 10) if value == int(value)], marks, lines)
 
 
@@ -67,21 +67,21 @@ def square_chart(series: Sequence[dict]) -> dict:
     """Lines through points of shares, both axes from 0 to 100 %, and the diagonal where they are equal.
 
     Args:
-        series: one dict a line: points (pairs of shares from 0 to 1) and look.
+        series: one dict a line: points (pairs of shares from 0 to 1) and style.
     """
     x, y = linear(0, 100, LEFT + 8, WIDTH - RIGHT - 8), linear(0, 100, HEIGHT - BOTTOM, TOP)
     marks = ticks(0, 100, 5)
     lines = [
-        _line(line["look"], "validation", [(x(100 * across), y(100 * up)) for across, up in line["points"]])
+        _line(line["style"], "validation", [(x(100 * across), y(100 * up)) for across, up in line["points"]])
         for line in series
     ]
     return _frame(x, y, marks, marks, lines) | {"diagonal": (x(0), y(0), x(100), y(100))}
 
 
-def _line(look: dict, kind: str, points: Sequence[tuple[float, float]], every: int = 1) -> dict:
+def _line(style: dict, kind: str, points: Sequence[tuple[float, float]], every: int = 1) -> dict:
     """A line through all points, with a marker on every so many."""
     path = " ".join(f"{x},{y}" for x, y in points)
-    return {"look": look, "kind": kind, "path": path, "points": points[::every]}
+    return {"style": style, "kind": kind, "path": path, "points": points[::every]}
 
 
 def _frame(x: Scale, y: Scale, x_marks: Sequence[float], y_marks: Sequence[float], lines: Sequence[dict]) -> dict:
@@ -100,7 +100,7 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int,
     """Rows of dots on one horizontal axis that is zoomed to the values.
 
     Args:
-        rows: a text and its dots: (look, value); dots with the same value are drawn over each other.
+        rows: a text and its dots: (style, value); dots with the same value are drawn over each other.
         gap: height of a row.
         left: width of the texts.
     """
@@ -115,8 +115,8 @@ def dot_chart(rows: Sequence[tuple[str, Sequence[tuple[int, float]]]], gap: int,
         "box": (left, TOP, WIDTH - RIGHT, height - BOTTOM),
         "x_ticks": [(x(value), f"{value:g}") for value in ticks(low, high, 6)],
         "rows": [
-            {"text": text, "y": TOP + gap * (place + 0.5), "dots": [(look, x(value)) for look, value in dots]}
-            for place, (text, dots) in enumerate(rows)
+            {"text": text, "y": TOP + gap * (index + 0.5), "dots": [(style, x(value)) for style, value in dots]}
+            for index, (text, dots) in enumerate(rows)
         ],
         "x": x,
     }

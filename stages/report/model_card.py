@@ -25,12 +25,12 @@ def licence(name: str) -> dict[str, str]:
     return {"license": identifier} if name in LICENCES else {"license": "other", "license_name": identifier}
 
 
-def figures(version: dict) -> list[dict]:
+def metrics(version: dict) -> list[dict]:
     """The metrics of a version, the mean over seeds first."""
-    rows, spread = [], version["spread"]
-    if spread:
-        name = f"Accuracy, mean over {len(spread['seeds'])} seeds"
-        rows = [{"type": "accuracy", "name": name, "value": spread["accuracy"]["mean"]}]
+    rows, over_seeds = [], version["over_seeds"]
+    if over_seeds:
+        name = f"Accuracy, mean over {len(over_seeds['seeds'])} seeds"
+        rows = [{"type": "accuracy", "name": name, "value": over_seeds["accuracy"]["mean"]}]
     return rows + [{"type": key, "name": each.title, "value": version[key]} for key, each in METRICS.items()]
 
 
@@ -44,7 +44,7 @@ def head(version: dict, data: Asset) -> str:
     result = {
         "task": {"type": "image-classification", "name": "Image Classification"},
         "dataset": {"type": "mnist", "name": "MNIST", "split": "test"},
-        "metrics": figures(version),
+        "metrics": metrics(version),
     }
     block = licence(data.licence) | {
         "library_name": "keras",

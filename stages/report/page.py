@@ -13,49 +13,48 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages import mnist, outputs, resnet50, scoring
+from stages import mnist, outputs, resnet50, scoring, styles
 from stages.assets import Asset, load_assets
 from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.common.params import Model, Params, trained_on
-from stages.images.shown import Picture, read_pictures
-from stages.images.source import picture_name
+from stages.images.shown import Shown, read_shown
+from stages.images.source import image_name
 from stages.report import charts, drawing, model_card, pixels, try_it
 from stages.report.tutorial import TUTORIAL
-from stages.styles import VERSION_COLOURS, style
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
-MOST_PICTURES = 32  # of ResNet50
-MOST_GUESSES = 5  # for one image
+MOST_IMAGES = 32  # of ResNet50
+MOST_CLASSES = 5  # for one image
 
 
-def look(place: int) -> dict:
-    """Colour and marker of the version at this place in params.yaml."""
-    return dict(zip(("colour", "marker"), style(place), strict=True))
+def style(index: int) -> dict:
+    """Colour and marker of the version at this index in params.yaml."""
+    return dict(zip(("colour", "marker"), styles.style(index), strict=True))
 
 
-def gather_version(name: str, place: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
+def gather_version(name: str, index: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
     card = outputs.read_object(paths.card(name))
     plain = try_it.read_plain(paths.weights(name))
     history = outputs.read_history(paths.history(name))
-    answers = outputs.read_predictions(paths.predictions(name), labels)
-    spread, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
-    wrong = scoring.confident_mistakes(answers)
-    counts = scoring.confusion(answers.actual, answers.predicted)
+    predictions = outputs.read_predictions(paths.predictions(name), labels)
+    over_seeds, left_out = outputs.read_over_seeds(paths.over_seeds(name), seed, card)
+    wrong = scoring.confident_mistakes(predictions)
+    counts = scoring.confusion(predictions.actual, predictions.predicted)
     fitted = trained_on(mnist.COUNTS["train"], model.validation_split)
     validated = not np.isnan(history[:, 3]).all()
     return {key: card[key] for key in outputs.METRICS} | {
         "name": name,
-        "look": look(place),
+        "style": style(index),
         "model": model,
         "sha256": plain["sha256"],
         "network": plain["layers"],
         "interval": scoring.wilson(card["accuracy"], len(labels)),
-        "right": answers.actual == answers.predicted,
-        "points": scoring.reliability(answers),
+        "right": predictions.actual == predictions.predicted,
+        "points": scoring.reliability(predictions),
         "layers": layer_rows(name, card["layers"], model),
         "parameters": sum(layer["parameters"] for layer in card["layers"]),
         "trained": sum(layer["trained"] for layer in card["layers"]),
@@ -70,22 +69,22 @@ def gather_version(name: str, place: int, model: Model, seed: int, images: np.nd
         "confusion": counts.tolist(),
         "confused": most_confused(counts),
         "wrong": len(wrong),
-        "sure_and_wrong": int(np.sum(answers.probability[wrong] > 0.9)),
-        "confidence": float(answers.probability.mean()),
+        "sure_and_wrong": int(np.sum(predictions.probability[wrong] > 0.9)),
+        "confidence": float(predictions.probability.mean()),
         "mistakes": [
             {
                 "row": int(row),
                 "src": pixels.data_uri(pixels.grey(images[row])),
-                "actual": int(answers.actual[row]),
-                "predicted": int(answers.predicted[row]),
-                "probability": float(answers.probability[row]),
+                "actual": int(predictions.actual[row]),
+                "predicted": int(predictions.predicted[row]),
+                "probability": float(predictions.probability[row]),
             }
             for row in wrong[:MOST_MISTAKES]
         ],
         "filters": pixels.filters(np.array(card.get("kernels", [])), images[0]),
         "tutorial": TUTORIAL.get(name),
-        "spread": spread,
-        "spread_left_out": left_out,
+        "over_seeds": over_seeds,
+        "seeds_left_out": left_out,
     }
 
 
@@ -103,19 +102,19 @@ def most_confused(counts: np.ndarray) -> tuple[int, int, int] | None:
     return (actual, predicted, int(off.max())) if off.any() else None
 
 
-def gather_pictures(pictures: Iterable[Picture], assets: Iterable[Asset]) -> list[dict]:
-    """ResNet50's images with their guesses, and who made them where they are sample images."""
+def gather_images(shown: Iterable[Shown], assets: Iterable[Asset]) -> list[dict]:
+    """ResNet50's images with their predictions, and who made them where they are sample images."""
     known = {asset.sha256: asset for asset in assets}
     return [
         {
-            "name": picture.entry["image"],
-            "src": pixels.data_uri(picture.pixels, "JPEG"),
-            "width": picture.pixels.shape[1],
-            "height": picture.pixels.shape[0],
-            "guesses": picture.entry["predictions"][:MOST_GUESSES],
-            "label": known.get(picture.sha256),
+            "name": each.entry["image"],
+            "src": pixels.data_uri(each.pixels, "JPEG"),
+            "width": each.pixels.shape[1],
+            "height": each.pixels.shape[0],
+            "predictions": each.entry["predictions"][:MOST_CLASSES],
+            "label": known.get(each.sha256),
         }
-        for picture in pictures
+        for each in shown
     ]
 
 
@@ -134,7 +133,7 @@ def compared(versions: Sequence[dict]) -> list[dict]:
     ]
 
 
-def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[dict]:
+def input_files(versions: Iterable[str], shown: Iterable[Shown]) -> list[dict]:
     """Every file that the page was made from, with its size and hash."""
     kinds = (
         paths.history, paths.predictions, paths.classes, paths.card, paths.robustness, paths.weights, paths.over_seeds,
@@ -143,9 +142,9 @@ def input_files(versions: Iterable[str], pictures: Iterable[Picture]) -> list[di
     read += [paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS, paths.ASSETS]
     read += [paths.PREPARED / "test_images.npy", paths.PREPARED / "test_labels.npy"]
     files = {str(path): (path.stat().st_size, sha256(path)) for path in read}
-    files |= {picture.path: (picture.size, picture.sha256) for picture in pictures}
+    files |= {each.path: (each.size, each.sha256) for each in shown}
     return [
-        {"path": picture_name(path), "size": files[path][0], "sha256": files[path][1]}
+        {"path": image_name(path), "size": files[path][0], "sha256": files[path][1]}
         for path in sorted(files, key=lambda path: path.split("/"))
     ]
 
@@ -155,21 +154,21 @@ def gather(params: Params) -> dict:
     digits = mnist.load(paths.PREPARED, "test")
     images, labels = digits.images[..., 0], digits.labels
     versions = [
-        gather_version(name, place, model, params.seed, images, labels)
-        for place, (name, model) in enumerate(params.models.items())
+        gather_version(name, index, model, params.seed, images, labels)
+        for index, (name, model) in enumerate(params.models.items())
     ]
     assets = load_assets(paths.ASSETS)
     entries = outputs.read_top_k(paths.RESNET50_PREDICTIONS)
-    pictures = read_pictures(entries, params.inference.images, MOST_PICTURES)
+    shown = read_shown(entries, params.inference.images, MOST_IMAGES)
     return {
         "params": params,
         "versions": versions,
-        "test_pictures": len(labels),
+        "test_images": len(labels),
         "digit": {"pixels": np.round(np.asarray(images[0], float), 2).tolist(), "label": int(labels[0])},
         "loss_chart": charts.curves(versions, 1, log=True),
         "accuracy_chart": charts.curves(versions, 2, scale=100),
         "f1_chart": charts.f1(versions),
-        "spread_chart": charts.spread(versions),
+        "seeds_chart": charts.over_seeds(versions),
         "robustness_chart": charts.robustness(versions),
         "corruptions": outputs.CORRUPTIONS,
         "bins": scoring.BINS,
@@ -179,12 +178,12 @@ def gather(params: Params) -> dict:
         "try_it": try_it.gather(versions, images, labels),
         "most_parameters": outputs.MOST_PARAMETERS,
         "resnet50": outputs.read_object(paths.RESNET50_METRICS),
-        "pictures": gather_pictures(pictures, assets),
+        "resnet50_images": gather_images(shown, assets),
         "usable": sum("predictions" in entry for entry in entries),
         "errors": [entry for entry in entries if "error" in entry],
         "resnet50_layers": resnet50.layers(),
         "assets": assets,
-        "files": input_files(params.models, pictures),
+        "files": input_files(params.models, shown),
     }
 
 
@@ -208,19 +207,19 @@ def render(context: dict, base: dict | None = None, template: str = "report.html
 
     Args:
         context: what `gather` gives; the template comparison.html needs nothing of it.
-        base: the figures and charts of another revision, see tools/compare/report.py.
+        base: the metrics and charts of another revision, see tools/compare/report.py.
     """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True,
         lstrip_blocks=True, keep_trailing_newline=True,
     )  # fmt: skip
     environment.filters |= {"percent": lambda share, digits=2: f"{100 * share:.{digits}f}%", "count": "{:,}".format}
-    style, *scripts = (
+    css, *scripts = (
         TEMPLATES.joinpath(name).read_text(encoding="utf-8") for name in ("report.css", "report.js", "try_it.js")
     )
     script = "\n".join(scripts)
     # The browser runs this one script and nothing else, whatever a file's name or a label holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
-        context, base=base, style=style, script=script, digest=digest, colours=VERSION_COLOURS
+        context, base=base, style=css, script=script, digest=digest, colours=styles.VERSION_COLOURS
     )

@@ -42,8 +42,8 @@ def sheet(kernels: np.ndarray, columns: int = 8) -> np.ndarray:
     """Kernels (n, rows, columns) side by side, one white pixel apart, each in its own range; uint8 (..., 3)."""
     n, height, width = kernels.shape
     made = np.full((math.ceil(n / columns) * (height + 1) - 1, columns * (width + 1) - 1, 3), 255, np.uint8)
-    for place, kernel in enumerate(kernels):
-        row, column = divmod(place, columns)
+    for index, kernel in enumerate(kernels):
+        row, column = divmod(index, columns)
         made[row * (height + 1) :, column * (width + 1) :][:height, :width] = signed(kernel)
     return made
 
@@ -62,7 +62,7 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
     level = np.zeros(kernels.shape[1:])
     level[level.shape[0] // 2] = 1
     shown = [("vertical line", upright), ("horizontal line", level)]
-    shown += [(f"filter {place + 1}", kernels[place]) for place in strongest]
+    shown += [(f"filter {index + 1}", kernels[index]) for index in strongest]
     return {
         "count": len(kernels),
         "shown": min(len(kernels), MOST_FILTERS),

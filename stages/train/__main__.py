@@ -25,10 +25,10 @@ def train(
     without an end, which every reader refuses, and without a model and fingerprints, so that DVC records nothing.
 
     Args:
-        digits: the whole training set; the validation part is cut from its end.
+        digits: the whole training set; the validation split is cut from its end.
         model_path: `.keras` file, which plain `keras.saving.load_model` loads.
         history_path: CSV, one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy; the last two are
-            empty without a validation part.
+            empty without a validation split.
         fingerprints_path: CSV, one row for each variable after each epoch: epoch, variable, sha256.
         checkpoint: where an interrupted training goes on from; removed at the end.
 

@@ -78,8 +78,8 @@ def key_of(parameters: object, arrays: list[np.ndarray]) -> bytes:
     modules = sorted(name for name in sys.modules if name.split(".")[0] == "stages" or name == "__main__")
     code = [Path(path) for name in modules if (path := getattr(sys.modules[name], "__file__", None))]
     hashed = hashlib.sha256()
-    for part in (json.dumps(parameters, sort_keys=True).encode(), *(path.read_bytes() for path in [*code, LOCK])):
-        hashed.update(hashlib.sha256(part).digest())
+    for content in (json.dumps(parameters, sort_keys=True).encode(), *(path.read_bytes() for path in [*code, LOCK])):
+        hashed.update(hashlib.sha256(content).digest())
     for array in arrays:
         hashed.update(f"{array.dtype} {array.shape}".encode())
         hashed.update(np.ascontiguousarray(array))

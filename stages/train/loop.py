@@ -65,7 +65,7 @@ def fit(
     """Train `network` in place.
 
     Args:
-        digits: the training set, from whose end the validation part is cut.
+        digits: the training set, from whose end the validation split is cut.
         model: batch size, epochs, validation split, what the loss is, and what is watched after each epoch.
         seed: decides, with the epoch's number, the order of the examples.
         checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
@@ -74,7 +74,7 @@ def fit(
 
     Returns:
         One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
-        part), fingerprint (see `fingerprint`). Training figures are means over the epoch while the weights change, as
+        split), fingerprint (see `fingerprint`). Training metrics are means over the epoch while the weights change, as
         Keras reports them.
 
     Raises:
@@ -94,24 +94,25 @@ def fit(
         epoch = len(history)
         order = np.random.default_rng([seed, epoch]).permutation(len(train.labels)).astype(np.int32)
         try:
-            figures = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
+            metrics = _epoch(run_steps, data, order, model.batch_size, f"epoch {epoch + 1}/{model.epochs}")
         except Exception as error:  # whatever Keras and its backend raise while they compile the step
             if isinstance(error, OSError) or cli.out_of_memory(error):
                 raise
             raise UserError(networks.cannot_train(network, error)) from None
         if len(validation.labels):
-            figures |= {
-                f"val_{name}": value for name, value in evaluate(validation.images, validation.labels)[0].items()
-            }
-        bad = [name for name, value in figures.items() if not math.isfinite(value)]
+            means, probabilities = evaluate(validation.images, validation.labels)
+            metrics |= {f"val_{name}": value for name, value in means.items()}
+        bad = [name for name, value in metrics.items() if not math.isfinite(value)]
         if bad:
             raise UserError(
-                f"epoch {epoch + 1}: {bad[0]} is {figures[bad[0]]}: training diverged; "
+                f"epoch {epoch + 1}: {bad[0]} is {metrics[bad[0]]}: training diverged; "
                 "lower the optimizer's learning_rate"
             )
-        history.append({"epoch": epoch + 1} | figures | {"fingerprint": fingerprint(network, optimizer)})
-        cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in figures.items()]))
-        callbacks.on_epoch_end(epoch, figures)
+        if len(validation.labels):
+            networks.require_probabilities(network.name, probabilities)
+        history.append({"epoch": epoch + 1} | metrics | {"fingerprint": fingerprint(network, optimizer)})
+        cli.log("  ".join([f"epoch {epoch + 1}/{model.epochs}"] + [f"{k} {v:.4f}" for k, v in metrics.items()]))
+        callbacks.on_epoch_end(epoch, metrics)
         if checkpoint:
             _save(checkpoint, network, optimizer, callbacks.callbacks, history)
         on_epoch_end(history)

@@ -3,7 +3,7 @@
 import keras
 import pytest
 
-from benchmarks import floors, pipeline, report, training
+from benchmarks import lower_bounds, pipeline, report, training
 from benchmarks.side_by_side import in_turn
 from stages.common.params import load_params
 from tests.conftest import ROOT
@@ -40,10 +40,10 @@ def test_a_schedule_ends_with_the_epochs_of_its_block_though_more_are_run():
 
 def test_the_work_of_a_network_by_hand():
     dense = [keras.layers.Flatten(), keras.layers.Dense(100), keras.layers.Dense(10)]
-    total, first = floors.forward_gflop(keras.Sequential([keras.Input((28, 28, 1)), *dense]))
+    total, first = lower_bounds.forward_gflop(keras.Sequential([keras.Input((28, 28, 1)), *dense]))
     assert (total, first) == pytest.approx((2 * (784 * 100 + 100 * 10) / 1e9, 2 * 784 * 100 / 1e9))
     convolution = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(64, 3)])
-    assert floors.forward_gflop(convolution)[0] == pytest.approx(2 * 26 * 26 * 9 * 64 / 1e9)
+    assert lower_bounds.forward_gflop(convolution)[0] == pytest.approx(2 * 26 * 26 * 9 * 64 / 1e9)
 
 
 def test_tables_name_who_was_measured_and_how_many_times_ours_it_took():

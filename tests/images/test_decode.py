@@ -26,10 +26,10 @@ from PIL import Image, ImageChops, ImageCms
 from stages.common import files
 from stages.common.cli import UserError
 from stages.images import decode, heif
-from stages.images.decode import PictureError, load_batches
-from stages.images.source import list_pictures, picture_name, picture_path
+from stages.images.decode import ImageError, load_batches
+from stages.images.source import image_name, image_path, list_images
 from tests.conftest import ROOT, little_memory, on_linux
-from tests.pixels import read_picture
+from tests.pixels import read_pixels
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")  # as decode.py does, which pytest undoes
 
@@ -46,10 +46,10 @@ def encoded(image: Image.Image, form: str, **options) -> bytes:
     return buffer.getvalue()
 
 
-def read(folder: Path, content: bytes, name: str = "picture") -> np.ndarray:
+def read(folder: Path, content: bytes, name: str = "image") -> np.ndarray:
     path = folder / name
     path.write_bytes(content)
-    return read_picture(path)
+    return read_pixels(path)
 
 
 def difference(seen: np.ndarray, expected: np.ndarray) -> float:
@@ -286,7 +286,7 @@ FORMATS = {
 
 
 @pytest.mark.parametrize("name", FORMATS)
-def test_every_format_shows_the_picture(tmp_path, name):
+def test_every_format_shows_the_image(tmp_path, name):
     content, expected, allowed = FORMATS[name]
     assert difference(read(tmp_path, content), expected) <= allowed
 
@@ -359,7 +359,7 @@ def test_tiff_of_12_bits_and_from_white_to_black(tmp_path):
 
 
 def test_pixels_without_a_known_white_are_refused(tmp_path):
-    with pytest.raises(PictureError, match="type F"):
+    with pytest.raises(ImageError, match="type F"):
         read(tmp_path, tiff(struct.pack("<8f", *range(8)), 32, 1, kind=3))
 
 
@@ -465,21 +465,21 @@ HUGE = {
 READ_ALL = """
 import resource, sys
 from stages.images import decode, heif
-from stages.images.decode import PictureError
-from tests.pixels import read_picture
+from stages.images.decode import ImageError
+from tests.pixels import read_pixels
 decode.MAX_BYTES //= 8  # to be quick: what may be read grows with it
 size = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (size + 250_000_000, -1))
 for path in sys.argv[1:]:
     try:
-        print(path, read_picture(path).shape)
-    except PictureError as error:
+        print(path, read_pixels(path).shape)
+    except ImageError as error:
         print(path, error)
 """
 
 
 @pytest.fixture(scope="module")
-def huge_answers(tmp_path_factory) -> dict[str, str]:
+def said_of_huge(tmp_path_factory) -> dict[str, str]:
     """What each file of HUGE ends in, when all are read by one process that may take no more than 250 MB."""
     folder = tmp_path_factory.mktemp("huge")
     for name, (content, _) in HUGE.items():
@@ -490,21 +490,21 @@ def huge_answers(tmp_path_factory) -> dict[str, str]:
     )
     assert process.returncode == 0, process.stderr
     assert process.stderr == ""  # neither of Python nor of the libraries in C
-    answers = [line.split(" ", 1)[1] for line in process.stdout.splitlines()]
-    return dict(zip(HUGE, answers, strict=True))
+    said = [line.split(" ", 1)[1] for line in process.stdout.splitlines()]
+    return dict(zip(HUGE, said, strict=True))
 
 
 @on_linux
 @pytest.mark.parametrize("name", HUGE)
-def test_huge_claims_are_refused_in_little_memory(huge_answers, name):
-    assert HUGE[name][1] in huge_answers[name]
+def test_huge_claims_are_refused_in_little_memory(said_of_huge, name):
+    assert HUGE[name][1] in said_of_huge[name]
 
 
 def test_a_file_with_the_limit_of_pixels_is_not_refused_for_it(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", WIDTH * HEIGHT)
     assert read(tmp_path, FORMATS["png"][0]).shape == (HEIGHT, WIDTH, 3)
     monkeypatch.setattr(decode, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(PictureError, match="^more than .* pixels; save it smaller$"):
+    with pytest.raises(ImageError, match="^more than .* pixels; save it smaller$"):
         read(tmp_path, FORMATS["png"][0])
 
 
@@ -512,8 +512,8 @@ def test_a_file_over_the_size_limit_is_refused(tmp_path):
     with (tmp_path / "large.bmp").open("wb") as file:
         file.write(FORMATS["bmp"][0])
         file.truncate(decode.MAX_BYTES + 1)  # a hole: takes no space on disk
-    with pytest.raises(PictureError, match="^file larger than 256 MiB$"):
-        read_picture(tmp_path / "large.bmp")
+    with pytest.raises(ImageError, match="^file larger than 256 MiB$"):
+        read_pixels(tmp_path / "large.bmp")
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -522,7 +522,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
     content = FORMATS[name][0]
     if "two" in name or "animated" in name:
         content = FORMATS[re.sub(" animated| of two images| of two images| two pages", "", name)][0]
-    with pytest.raises(PictureError, match="^(damaged or cut short|no image that can be read .*)$"):
+    with pytest.raises(ImageError, match="^(damaged or cut short|no image that can be read .*)$"):
         read(tmp_path, content[: int(len(content) * part)])
 
 
@@ -540,7 +540,7 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
     ids=["zero bytes", "one byte", "a web page", "the start of a JPEG", "EPS", "PPM", "half a PNG"],
 )
 def test_other_files_are_refused_with_a_reason(tmp_path, content, reason):
-    with pytest.raises(PictureError) as error:
+    with pytest.raises(ImageError) as error:
         read(tmp_path, content, "photo.png")
     assert str(error.value) == reason
 
@@ -582,7 +582,7 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
 @pytest.mark.parametrize("name", OTHERS)
 def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name):
     content, reason = OTHERS[name]
-    with pytest.raises(PictureError, match=reason) as error:
+    with pytest.raises(ImageError, match=reason) as error:
         read(tmp_path, content)
     assert re.search("save it|save one|unpack|git lfs pull|without a still image", str(error.value))
 
@@ -623,11 +623,11 @@ def test_a_reduced_jpeg_shows_the_same(tmp_path, monkeypatch, mode):
 
 def test_a_jpeg_that_libjpeg_would_keep_at_full_size_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(decode, "MAX_PIXELS", WIDTH * HEIGHT - 1)
-    with pytest.raises(PictureError, match="^progressive JPEG with more than"):
+    with pytest.raises(ImageError, match="^progressive JPEG with more than"):
         read(tmp_path, encoded(PHOTO, "JPEG", progressive=True))
     one = encoded(PHOTO, "JPEG")
     start = one.rindex(b"\xff\xda")
-    with pytest.raises(PictureError, match="^progressive JPEG with more than"):  # a scan for each colour
+    with pytest.raises(ImageError, match="^progressive JPEG with more than"):  # a scan for each colour
         read(tmp_path, one[: start + 4] + b"\1" + one[start + 5 :])
 
 
@@ -705,7 +705,7 @@ def test_a_tiff_that_ends_in_its_profile_is_not_read_without_it(tmp_path, option
     assert here in content
     moved = content.replace(here, struct.pack(entry, 34675, 7, len(icc), len(content))) + icc
     assert (read(tmp_path, moved) == read(tmp_path, content)).all()
-    with pytest.raises(PictureError, match="damaged or cut short"):
+    with pytest.raises(ImageError, match="damaged or cut short"):
         read(tmp_path, moved[:-1])
 
 
@@ -743,7 +743,7 @@ def test_a_film_in_a_heif_file_is_hidden_and_the_image_beside_it_read(tmp_path):
     assert codec == "AVIF"
     assert b"moov" not in hidden and b"avis" not in hidden
     film = content[: content.index(b"meta") - 4] + content[content.index(b"moov") - 4 :]
-    with pytest.raises(PictureError, match="^a film without a still image$"):
+    with pytest.raises(ImageError, match="^a film without a still image$"):
         read(tmp_path, film)
 
 
@@ -754,7 +754,7 @@ def test_a_damaged_primary_image_is_not_replaced_by_another_one(tmp_path):
     setting = whole[start + 4 : start - 4 + int.from_bytes(whole[start - 4 : start], "big")]
     parts = {1: b"iovl", 2: b"hvc1"}, {1: 64, 2: 64}, {1: [2] * 50}
     content = heif_file(*parts, whole[whole.rindex(b"mdat") + 4 :], setting)
-    with pytest.raises(PictureError, match="^damaged or cut short$"):
+    with pytest.raises(ImageError, match="^damaged or cut short$"):
         read(tmp_path, content)
 
 
@@ -763,7 +763,7 @@ def test_a_tile_cut_short_is_refused(tmp_path):
     content = FORMATS["heic of tiles"][0]
     start = content.index(b"mdat") + 4
     longer = content[:start] + (int.from_bytes(content[start : start + 4], "big") + 99_999).to_bytes(4, "big")
-    with pytest.raises(PictureError, match="^damaged or cut short$"):
+    with pytest.raises(ImageError, match="^damaged or cut short$"):
         read(tmp_path, longer + content[start + 4 :])
 
 
@@ -779,7 +779,7 @@ def test_an_endless_animation_is_read_no_further_than_its_first_frame(tmp_path):
 
 @settings(max_examples=150)
 @given(data=st.data())
-def test_any_damage_gives_a_picture_or_a_reason(tmp_path_factory, data):
+def test_any_damage_gives_an_image_or_a_reason(tmp_path_factory, data):
     content = bytearray(FORMATS[data.draw(st.sampled_from(sorted(FORMATS)))][0])
     place = st.one_of(st.integers(0, 200), st.integers(0, len(content) - 1))
     for start, change in data.draw(st.lists(st.tuples(place, st.binary(min_size=1, max_size=8)), max_size=6)):
@@ -804,7 +804,7 @@ MAGIC = [
 
 @settings(max_examples=100)
 @given(magic=st.sampled_from(MAGIC), rest=st.binary(max_size=300))
-def test_any_bytes_give_a_picture_or_a_reason(tmp_path_factory, magic, rest):
+def test_any_bytes_give_an_image_or_a_reason(tmp_path_factory, magic, rest):
     read_or_refuse(tmp_path_factory.getbasetemp(), magic + rest)
 
 
@@ -812,7 +812,7 @@ def read_or_refuse(folder: Path, content: bytes) -> None:
     try:
         with little_memory(1_000_000_000):
             image = read(folder, content, "fuzz")
-    except PictureError as error:
+    except ImageError as error:
         assert str(error)
         assert "0x" not in str(error)
         assert "fuzz" not in str(error)
@@ -831,7 +831,7 @@ def test_files_are_listed_in_byte_order_with_subfolders(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         if not (tmp_path / name).is_dir():
             (tmp_path / name).write_bytes(b"x")
-    assert list_pictures(tmp_path) == sorted(names, key=str.encode)
+    assert list_images(tmp_path) == sorted(names, key=str.encode)
 
 
 def test_a_folder_deeper_than_python_may_call_is_listed(tmp_path, monkeypatch):
@@ -841,8 +841,8 @@ def test_a_folder_deeper_than_python_may_call_is_listed(tmp_path, monkeypatch):
         os.chdir("a")
     Path("photo.png").write_bytes(FORMATS["png"][0])
     name = "a/" * 1200 + "photo.png"
-    assert list_pictures(tmp_path) == [name]
-    assert read_picture(picture_path(tmp_path, name)).shape == RGB.shape
+    assert list_images(tmp_path) == [name]
+    assert read_pixels(image_path(tmp_path, name)).shape == RGB.shape
     os.chdir(tmp_path)
     subprocess.run(["rm", "-r", "a"], check=True)  # what pytest cannot do
 
@@ -864,10 +864,10 @@ HARD_NAMES = [
 def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path):
     for name in HARD_NAMES:
         Path(os.fsdecode(os.path.join(os.fsencode(tmp_path), name))).write_bytes(FORMATS["png"][0])
-    listed = list_pictures(tmp_path)
+    listed = list_images(tmp_path)
     assert [os.fsencode(name) for name in listed] == sorted(HARD_NAMES)
-    assert all(read_picture(picture_path(tmp_path, name)).shape == RGB.shape for name in listed)
-    names = [picture_name(name) for name in listed]
+    assert all(read_pixels(image_path(tmp_path, name)).shape == RGB.shape for name in listed)
+    names = [image_name(name) for name in listed]
     files.write_json(tmp_path / "names.json", names)
     assert json.loads((tmp_path / "names.json").read_text("utf-8")) == names
     assert "not \\xff\\xfe utf-8.png" in names
@@ -876,16 +876,16 @@ def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path
 @pytest.mark.parametrize(
     ("name", "problem"), [("none", "no such folder"), ("file", "not a folder"), ("empty", "no files")]
 )
-def test_a_folder_without_pictures_is_an_error(tmp_path, name, problem):
+def test_a_folder_without_images_is_an_error(tmp_path, name, problem):
     (tmp_path / "file").write_bytes(b"x")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / ".gitkeep").write_bytes(b"")
     with pytest.raises(UserError, match=rf"^inference\.images: .*{name}.*{problem}"):
-        list_pictures(tmp_path / name)
+        list_images(tmp_path / name)
 
 
 def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_path, monkeypatch):
-    outside, folder = tmp_path / "outside", tmp_path / "pictures"
+    outside, folder = tmp_path / "outside", tmp_path / "images"
     (outside / "deep").mkdir(parents=True)
     folder.mkdir()
     (outside / "secret.png").write_bytes(FORMATS["png"][0])
@@ -898,9 +898,9 @@ def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_pa
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket")
         reasons = {}
-        for name in list_pictures(folder):
-            with pytest.raises(PictureError) as error:
-                read_picture(picture_path(folder, name))
+        for name in list_images(folder):
+            with pytest.raises(ImageError) as error:
+                read_pixels(image_path(folder, name))
             reasons[name] = str(error.value)
     link, special = "symbolic link, not followed", "not a regular file"
     assert reasons == {
@@ -915,7 +915,7 @@ def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_pa
 
 def test_a_link_into_a_cache_of_dvc_is_followed_if_the_content_is_what_its_name_says(tmp_path):
     """Wherever the cache lies; DVC names an object by the MD5 of its content."""
-    content, folder = FORMATS["png"][0], tmp_path / "pictures"
+    content, folder = FORMATS["png"][0], tmp_path / "images"
     md5 = hashlib.md5(content).hexdigest()
     objects = tmp_path / "cache/files/md5" / md5[:2]
     objects.mkdir(parents=True)
@@ -923,31 +923,31 @@ def test_a_link_into_a_cache_of_dvc_is_followed_if_the_content_is_what_its_name_
     (objects / md5[2:]).write_bytes(content)
     (folder / "linked.png").symlink_to(objects / md5[2:])
     (folder / "relative.png").symlink_to(os.path.relpath(objects / md5[2:], folder))
-    for name in list_pictures(folder):
-        assert difference(read_picture(folder / name), RGB) == 0
+    for name in list_images(folder):
+        assert difference(read_pixels(folder / name), RGB) == 0
     (objects / md5[2:]).write_bytes(FORMATS["bmp"][0])
-    with pytest.raises(PictureError, match="^a link to a damaged file of DVC's cache; run `make check-cache`"):
-        read_picture(folder / "linked.png")
+    with pytest.raises(ImageError, match="^a link to a damaged file of DVC's cache; run `make check-cache`"):
+        read_pixels(folder / "linked.png")
     (objects / md5[2:]).unlink()
-    with pytest.raises(PictureError, match="^symbolic link, not followed$"):
-        read_picture(folder / "linked.png")
+    with pytest.raises(ImageError, match="^symbolic link, not followed$"):
+        read_pixels(folder / "linked.png")
     os.mkfifo(objects / md5[2:])
-    with pytest.raises(PictureError, match="^not a regular file$"):
-        read_picture(folder / "linked.png")
+    with pytest.raises(ImageError, match="^not a regular file$"):
+        read_pixels(folder / "linked.png")
 
 
 @pytest.mark.parametrize("path", ["/dev/zero", "/dev/null", "/"])
 def test_devices_and_folders_are_refused(path):
-    with pytest.raises(PictureError, match="^not a regular file$"):
-        read_picture(path)
+    with pytest.raises(ImageError, match="^not a regular file$"):
+        read_pixels(path)
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may read everything")
 def test_a_file_that_may_not_be_read_is_refused(tmp_path):
     (tmp_path / "secret.png").write_bytes(FORMATS["png"][0])
     (tmp_path / "secret.png").chmod(0)
-    with pytest.raises(PictureError, match="^permission denied$"):
-        read_picture(tmp_path / "secret.png")
+    with pytest.raises(ImageError, match="^permission denied$"):
+        read_pixels(tmp_path / "secret.png")
 
 
 # Resizing
@@ -981,8 +981,8 @@ def test_resizing_gives_the_numbers_of_tensorflow():
         assert np.abs(seen - expected).max() < 0.01, image.shape
 
 
-def test_a_picture_that_would_vanish_is_refused():
-    with pytest.raises(PictureError, match="^1 x 225 pixels: more than 224 times"):
+def test_a_image_that_would_vanish_is_refused():
+    with pytest.raises(ImageError, match="^1 x 225 pixels: more than 224 times"):
         decode.resize_with_pad(Image.new("RGB", (1, 225)))
 
 
@@ -998,7 +998,7 @@ def test_batches_keep_the_order_and_go_on_after_a_bad_file(tmp_path):
     assert [len(batch) for batch in batches] == [3, 3, 1]
     for number, (sha256, loaded, _) in enumerate(itertools.chain(*batches)):
         if number == 3:
-            assert sha256 is None and isinstance(loaded, PictureError)
+            assert sha256 is None and isinstance(loaded, ImageError)
         else:
             assert sha256 == files.sha256(paths[number])
             assert (loaded[..., 0] == number).all()
@@ -1014,6 +1014,6 @@ def test_no_more_is_read_ahead_than_one_batch(tmp_path):
     batches.close()
 
 
-def test_a_fault_of_the_machine_is_not_taken_for_a_bad_picture(tmp_path):
+def test_a_fault_of_the_machine_is_not_taken_for_a_bad_image(tmp_path):
     with pytest.raises(FileNotFoundError):
         list(load_batches([tmp_path / "vanished.png"], 1, 1))

@@ -21,9 +21,9 @@ from stages.common.cli import UserError
 from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
 from stages.infer import classifier
-from stages.infer.folder import answer_folder, classify_folder, infer
+from stages.infer.folder import classify_folder, classify_only, infer
 from tests.conftest import ROOT, lay
-from tests.pixels import read_picture
+from tests.pixels import read_pixels
 
 # Top class and probability in per cent that these weights give, measured with Keras' own preprocessing.
 KNOWN = {
@@ -52,7 +52,7 @@ def compiled_once():
 @pytest.fixture(scope="module")
 def folder(samples, tmp_path_factory):
     """The labelled images and a file that is none."""
-    made = tmp_path_factory.mktemp("pictures")
+    made = tmp_path_factory.mktemp("images")
     for path in samples.iterdir():
         shutil.copy(path, made)
     (made / "notes.jpg").write_text("no image")
@@ -67,7 +67,7 @@ def results(downloaded, resnet50_folder, folder, tmp_path_factory):
     return json.loads((out / "m.json").read_text()), json.loads((out / "p.json").read_text())
 
 
-def test_the_pictures_get_the_known_classes(results):
+def test_the_images_get_the_known_classes(results):
     entries = {entry["image"]: entry for entry in results[1]}
     assert list(entries) == sorted(entries)
     for image, (class_id, label, percent) in KNOWN.items():
@@ -75,10 +75,10 @@ def test_the_pictures_get_the_known_classes(results):
         assert (best["class_id"], best["label"]) == (class_id, label)
         assert 100 * best["probability"] == pytest.approx(percent, abs=0.1)
         assert len(others) == 2
-        assert others == sorted(others, key=lambda guess: -guess["probability"])
+        assert others == sorted(others, key=lambda prediction: -prediction["probability"])
 
 
-def test_a_file_that_is_no_picture_is_an_error_entry_and_the_rest_go_on(results):
+def test_a_file_that_is_no_image_is_an_error_entry_and_the_rest_go_on(results):
     metrics, entries = results
     (damaged,) = (entry for entry in entries if "error" in entry)
     assert damaged["image"] == "notes.jpg"
@@ -99,15 +99,15 @@ def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
     assert model.count_params() == 25_636_712
     assert sum(int(np.prod(weight.shape)) for weight in model.trainable_weights) == 25_583_592
     paths = [folder / name for name in KNOWN]
-    resized = [tf.image.resize_with_pad(read_picture(path), 224, 224, antialias=True) for path in paths]
+    resized = [tf.image.resize_with_pad(read_pixels(path), 224, 224, antialias=True) for path in paths]
     direct = model(keras.applications.resnet.preprocess_input(np.stack(resized))).numpy()
     ours = classifier.compile_classify(resnet50_folder, "openvino", 8, SETTINGS)(
-        [loaded.picture for loaded in next(decode.load_batches(paths, len(paths), 2))]
+        [loaded.pixels for loaded in next(decode.load_batches(paths, len(paths), 2))]
     )
     np.testing.assert_allclose(ours, direct, atol=1e-4)
 
 
-def test_a_folder_without_pictures_is_an_error(resnet50_folder, downloaded, tmp_path):
+def test_a_folder_without_images_is_an_error(resnet50_folder, downloaded, tmp_path):
     (tmp_path / "empty").mkdir()
     labels = downloaded / "data/sample_labels.json"
     with pytest.raises(UserError, match="inference.images"):
@@ -159,8 +159,10 @@ def test_keras_gives_the_same_to_the_last_digit(classify, samples, usual):
     assert metrics == other_metrics
     for entry, other_entry in zip(json.loads(data), json.loads(other), strict=True):
         assert entry["image"] == other_entry["image"]
-        for guess, other_guess in zip(entry["predictions"], other_entry["predictions"], strict=True):
-            assert other_guess == guess | {"probability": pytest.approx(guess["probability"], abs=1.01e-4)}
+        for prediction, other_prediction in zip(entry["predictions"], other_entry["predictions"], strict=True):
+            assert other_prediction == prediction | {
+                "probability": pytest.approx(prediction["probability"], abs=1.01e-4)
+            }
 
 
 def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
@@ -186,8 +188,10 @@ def test_the_file_of_predictions_has_the_promised_form(samples, usual):
     assert [entry["image"] for entry in entries] == sorted(path.name for path in samples.iterdir())
     for entry in entries:
         assert list(entry) == ["image", "predictions"]
-        assert [list(guess) for guess in entry["predictions"]] == [["class_id", "label", "probability"]] * 3
-        assert all(round(guess["probability"], 4) == guess["probability"] for guess in entry["predictions"])
+        assert [list(prediction) for prediction in entry["predictions"]] == [["class_id", "label", "probability"]] * 3
+        assert all(
+            round(prediction["probability"], 4) == prediction["probability"] for prediction in entry["predictions"]
+        )
 
 
 def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, samples, usual):
@@ -196,18 +200,18 @@ def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, s
         data, same_metrics = classify(samples, top_k=top_k)
         assert same_metrics == metrics  # among them the share of the first three
         for entry, other in zip(json.loads(data), json.loads(three), strict=True):
-            guesses = entry["predictions"]
-            assert len(guesses) == len({guess["class_id"] for guess in guesses}) == top_k
-            assert guesses[: min(top_k, 3)] == other["predictions"][:top_k]
+            predictions = entry["predictions"]
+            assert len(predictions) == len({prediction["class_id"] for prediction in predictions}) == top_k
+            assert predictions[: min(top_k, 3)] == other["predictions"][:top_k]
             if top_k == 1000:
-                assert sum(guess["probability"] for guess in guesses) == pytest.approx(1, abs=0.01)
+                assert sum(prediction["probability"] for prediction in predictions) == pytest.approx(1, abs=0.01)
 
 
-def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tmp_path, capsys):
-    folder = tmp_path / "pictures"
+def test_images_are_counted_as_labelled_by_their_content(classify, samples, tmp_path, capsys):
+    folder = tmp_path / "images"
     (folder / "below").mkdir(parents=True)
     shutil.copy(samples / "chelsea.png", folder / "renamed")  # tiger cat: right at once
-    shutil.copy(samples / "china.jpg", folder / "below/b.jpg")  # stupa is its second guess
+    shutil.copy(samples / "china.jpg", folder / "below/b.jpg")  # stupa is its second prediction
     shutil.copy(samples / "rocket.jpg", folder / "c.jpg")  # wrong
     Image.open(samples / "coffee.png").save(folder / "motorcycle_left.png", compress_level=1)  # other bytes: no label
     (folder / "flower.jpg").write_bytes((samples / "flower.jpg").read_bytes()[:9000])
@@ -220,7 +224,7 @@ def test_pictures_are_counted_as_labelled_by_their_content(classify, samples, tm
 
 
 def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(classify, samples, tmp_path, capsys):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     coffee = Image.open(samples / "coffee.png").convert("RGB")
     turned = Image.Exif()
@@ -234,7 +238,7 @@ def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(
     coffee.quantize(256).save(folder / "palette.png")
     coffee.convert("RGBA").save(folder / "alpha.png")
     for suffix in ("webp", "gif", "bmp", "tiff"):
-        coffee.save(folder / f"picture.{suffix}")
+        coffee.save(folder / f"image.{suffix}")
     shutil.copy(samples / "coffee.png", folder / "wrong extension.jpg")
     good = {path.name for path in folder.iterdir()}
     (folder / "cut.png").write_bytes((samples / "coffee.png").read_bytes()[:-5000])
@@ -255,11 +259,9 @@ def test_every_format_is_classified_and_every_damage_is_an_entry_with_a_warning(
     assert metrics == {"images": 18, "errors": 5, "labelled": 1, "top1_accuracy": 1.0, "top3_accuracy": 1.0}
 
 
-def test_a_folder_without_a_single_readable_picture_is_an_error_and_leaves_the_results_alone(
-    classify, samples, tmp_path
-):
+def test_a_folder_without_a_single_readable_image_is_an_error_and_leaves_the_results_alone(classify, samples, tmp_path):
     before = classify(samples)
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     for path in samples.iterdir():
         (folder / path.name).symlink_to(path)
@@ -271,8 +273,8 @@ def test_a_folder_without_a_single_readable_picture_is_an_error_and_leaves_the_r
     assert len(list(out.iterdir())) == 2
 
 
-def test_a_folder_without_a_labelled_picture_has_no_shares(classify, tmp_path):
-    folder = tmp_path / "pictures"
+def test_a_folder_without_a_labelled_image_has_no_shares(classify, tmp_path):
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.new("RGB", (300, 200)).save(folder / "a.png")
     (folder / "b").write_text("text")
@@ -282,7 +284,7 @@ def test_a_folder_without_a_labelled_picture_has_no_shares(classify, tmp_path):
 
 
 def test_a_damaged_colour_profile_is_a_warning_with_the_name(classify, samples, tmp_path, capsys):
-    folder = tmp_path / "pictures"
+    folder = tmp_path / "images"
     folder.mkdir()
     Image.open(samples / "coffee.png").convert("RGB").save(folder / "odd.jpg", icc_profile=b"no profile")
     data, _ = classify(folder)
@@ -317,8 +319,8 @@ def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resn
     assert header == ["image", "rank", "class_id", "label", "probability", "error"]
     expected = []
     for entry in entries:
-        for rank, guess in enumerate(entry.get("predictions", []), start=1):
-            expected.append([entry["image"], str(rank), *map(str, guess.values()), ""])
+        for rank, prediction in enumerate(entry.get("predictions", []), start=1):
+            expected.append([entry["image"], str(rank), *map(str, prediction.values()), ""])
         if "error" in entry:
             expected.append([entry["image"], "", "", "", "", entry["error"]])
     assert len(lines) == 7
@@ -381,7 +383,7 @@ def test_a_place_where_nothing_may_be_written_is_refused_before_any_work(
     os.mkfifo(tmp_path / "pipe.json")
     before = sorted(tmp_path.rglob("*"))
     with pytest.raises(UserError, match=f"^--out: .*{problem}"):
-        answer_folder(
+        classify_only(
             strangers if absolute else "strangers",
             tmp_path / "no weights",
             tmp_path / out if absolute else Path(out),
@@ -395,7 +397,7 @@ def test_a_place_where_nothing_may_be_written_is_refused_before_any_work(
 def test_a_folder_that_may_not_be_written_to_is_refused(strangers, tmp_path):
     (tmp_path / "closed").mkdir(mode=0o500)
     with pytest.raises(UserError, match="^--out: .*: you may not write to the folder .*closed; name a file elsewhere$"):
-        answer_folder(strangers, tmp_path / "no weights", tmp_path / "closed/new/out.csv", SMALL, SETTINGS)
+        classify_only(strangers, tmp_path / "no weights", tmp_path / "closed/new/out.csv", SMALL, SETTINGS)
 
 
 # DVC's links
@@ -404,7 +406,7 @@ def test_a_folder_that_may_not_be_written_to_is_refused(strangers, tmp_path):
 @pytest.mark.slow
 def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, usual, tmp_path):
     project = tmp_path / "project"
-    shutil.copytree(samples, project / "pictures")
+    shutil.copytree(samples, project / "images")
     cache = tmp_path / "elsewhere"
 
     def dvc(*arguments: str) -> None:
@@ -412,16 +414,16 @@ def test_no_kind_of_link_that_dvc_makes_changes_a_byte(classify, samples, usual,
 
     dvc("init", "--no-scm")
     dvc("cache", "dir", str(cache))
-    dvc("add", "pictures")
+    dvc("add", "images")
     for kind in ("symlink", "hardlink", "copy", "reflink,copy"):
         dvc("config", "cache.type", kind)
         dvc("checkout", "--relink")
-        links = [path.is_symlink() for path in (project / "pictures").iterdir()]
+        links = [path.is_symlink() for path in (project / "images").iterdir()]
         assert links == [kind == "symlink"] * 29
-        assert classify(project / "pictures") == usual
+        assert classify(project / "images") == usual
 
 
-def test_memory_does_not_grow_with_the_number_of_pictures(resnet50_folder, tmp_path):
+def test_memory_does_not_grow_with_the_number_of_images(resnet50_folder, tmp_path):
     for number in range(36):
         Image.new("RGB", (64, 64), (7 * number, 0, 0)).save(tmp_path / f"{number}.png")
     one = 224 * 224 * 3 * 4  # bytes of an image made ready

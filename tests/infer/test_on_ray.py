@@ -56,7 +56,7 @@ class Stage:
         return "".join(line for line in lines if not line.startswith("computing with "))  # said where it is computed
 
     def answering(self, process: subprocess.Popen) -> None:
-        """Return when the first answers are there, and the last are not."""
+        """Return when the first chunks are there, and the last are not."""
         while "'0 first'" not in self.log.read_text():
             assert process.poll() is None, self.log.read_text()
             time.sleep(0.02)
@@ -100,7 +100,7 @@ def test_ray_started_on_this_machine_gives_the_same_bytes_and_leaves_nothing_beh
     assert os.listdir(short_folder) == []
 
 
-def test_pictures_in_a_bucket_are_read_by_the_workers(stage, samples, tmp_path):
+def test_images_in_a_bucket_are_read_by_the_workers(stage, samples, tmp_path):
     pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
     with servers.s3(tmp_path / "s3") as remote:
         stage.images = shutil.copytree(samples, tmp_path / "s3/bucket/some images")
@@ -124,7 +124,7 @@ def test_any_number_of_workers_on_a_cluster_gives_the_same_bytes(stage, expected
     assert stage.run("ray", workers, nodes.address) == expected
 
 
-def test_a_worker_that_dies_is_replaced_and_its_pictures_are_computed_again(stage, expected, nodes):
+def test_a_worker_that_dies_is_replaced_and_its_images_are_computed_again(stage, expected, nodes):
     process = stage.start("ray", 2, nodes.address)
     stage.answering(process)
     victim, _ = nodes.workers(nodes.head) + nodes.workers(nodes.second)
@@ -132,7 +132,7 @@ def test_a_worker_that_dies_is_replaced_and_its_pictures_are_computed_again(stag
     assert stage.end(process) == expected
 
 
-def test_a_node_that_dies_takes_no_picture_with_it(stage, expected, nodes):
+def test_a_node_that_dies_takes_no_image_with_it(stage, expected, nodes):
     """Ray's driver learns of it, starts the node's workers on what is left, and has their chunks computed again there."""
     process = stage.start("ray", 4, nodes.address)
     stage.answering(process)
@@ -177,17 +177,17 @@ def wait_until_gone(folder: str) -> bool:
     return False
 
 
-def test_a_picture_that_is_not_there_is_named_with_the_node(downloaded, resnet50_folder, tmp_path):
+def test_a_image_that_is_not_there_is_named_with_the_node(downloaded, resnet50_folder, tmp_path):
     pa = pytest.importorskip("pyarrow")
     worker = on_ray.Worker(tmp_path, None, *(arguments := (Inference(images="any", top_k=3, batch_size=1), 1, ComputeSettings(seed=0, threads=1))))  # fmt: skip
     worker.classifier = Classifier(resnet50_folder, *arguments)
     row = worker(pa.table({"chunk": [3], "names": [[b"vanished.png"]]})).to_pylist()[0]
-    assert (row["chunk"], row["answers"]) == (3, "")
+    assert (row["chunk"], row["found"]) == (3, "")
     assert row["error"].startswith(f"{tmp_path}/vanished.png: no such file on the node ")
 
 
 def rows(*numbers: int):
-    return ({"chunk": number, "answers": f"[{number}]"} for number in numbers)
+    return ({"chunk": number, "found": f"[{number}]"} for number in numbers)
 
 
 def test_chunks_are_put_in_order_and_none_is_kept(tmp_path):
@@ -205,7 +205,7 @@ def test_a_chunk_that_is_missing_or_comes_twice_stops_the_run(tmp_path, arriving
         list(on_ray._in_order(rows(*arriving), 3, tmp_path))
 
 
-def test_the_memory_of_the_driver_does_not_grow_with_the_answers(nodes, downloaded):
+def test_the_memory_of_the_driver_does_not_grow_with_the_images(nodes, downloaded):
     """Files that are no images, so that Ray and the driver are measured and not the network."""
     from benchmarks.inference import driver
 

@@ -23,7 +23,7 @@ HTML = b"<html><body>404 Not Found</body></html>"
 def resized(samples):
     """Seven images, float32 (7, 224, 224, 3)."""
     paths = sorted(samples.iterdir())[:7]
-    return np.stack([loaded.picture for loaded in next(decode.load_batches(paths, 7, 2))])
+    return np.stack([loaded.pixels for loaded in next(decode.load_batches(paths, 7, 2))])
 
 
 @pytest.fixture(scope="module")

@@ -85,7 +85,7 @@ def histories(printed: str) -> dict[str, dict]:
 
 @pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="needs qemu-aarch64-static (qemu-user-static)")
 def test_arm64_trains_the_versions_within_tolerance(digits, tmp_path):
-    """Other bits, for the same digits and from the same first weights, and nearly the same figures."""
+    """Other bits, for the same digits and from the same first weights, and nearly the same metrics."""
     here = tmp_path / "project"
     for name in ("stages", "requirements", "params.yaml"):
         (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, here / name)
@@ -106,5 +106,5 @@ def test_arm64_trains_the_versions_within_tolerance(digits, tmp_path):
     assert arm64.keys() == native.keys() and len(native) == 3
     for name, row in native.items():
         assert arm64[name]["fingerprint"] != row["fingerprint"], "the bits are promised here, too: say so"
-        for figure in ("loss", "val_loss"):
-            assert abs(arm64[name][figure] - row[figure]) <= TOLERANCES["epoch figure"], (name, figure)
+        for metric in ("loss", "val_loss"):
+            assert abs(arm64[name][metric] - row[metric]) <= TOLERANCES["epoch metric"], (name, metric)

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.cli import UserError
-from stages.images.shown import read_pictures
+from stages.images.shown import read_shown
 from stages.outputs import CORRUPTIONS, read_history
 from stages.plots import charts
 from stages.plots.__main__ import draw_top_k, plots
@@ -39,9 +39,9 @@ COMMAND = (
 
 
 def typed_digit(digit: int, left: int) -> np.ndarray:
-    picture = Image.new("L", (28, 28))
-    ImageDraw.Draw(picture).text((left, 0), str(digit), fill=255, font=ImageFont.load_default(22))
-    return np.asarray(picture, np.float32) / np.float32(255)
+    image = Image.new("L", (28, 28))
+    ImageDraw.Draw(image).text((left, 0), str(digit), fill=255, font=ImageFont.load_default(22))
+    return np.asarray(image, np.float32) / np.float32(255)
 
 
 def write_rows(path: Path, header: str, rows) -> None:
@@ -54,16 +54,16 @@ def write_inputs(folder: Path) -> None:
     """60 typed digits, of which each version gets some wrong, and one photograph with three classes."""
     labels = np.arange(60, dtype=np.uint8) % 10
     (folder / "prepared").mkdir(parents=True)
-    images = np.stack([typed_digit(label, 4 + place // 10) for place, label in enumerate(labels)])
+    images = np.stack([typed_digit(label, 4 + index // 10) for index, label in enumerate(labels)])
     np.save(folder / "prepared/test_images.npy", images)
     np.save(folder / "prepared/test_labels.npy", labels)
     for step, version in enumerate(EPOCHS, start=7):
         rows = [(e, 0.5 / e, 1 - 0.1 / e, 0.4 / e, 1 - 0.08 / e) for e in (1, 2)]
         write_rows(folder / f"history/{version}.csv", "epoch,loss,accuracy,val_loss,val_accuracy", rows)
-        guesses = [(label + (place % step == 0)) % 10 for place, label in enumerate(labels.tolist())]
-        rows = [(a, b, f"{0.5 + place / 200:.6f}") for place, (a, b) in enumerate(zip(labels, guesses, strict=True))]
+        predicted = [(label + (index % step == 0)) % 10 for index, label in enumerate(labels.tolist())]
+        rows = [(a, b, f"{0.5 + index / 200:.6f}") for index, (a, b) in enumerate(zip(labels, predicted, strict=True))]
         write_rows(folder / f"predictions/{version}.csv", "actual,predicted,probability", rows)
-        rows = [(name, 0.9 - place / (10 * step)) for place, name in enumerate(CORRUPTIONS)]
+        rows = [(name, 0.9 - index / (10 * step)) for index, name in enumerate(CORRUPTIONS)]
         write_rows(folder / f"robustness/{version}.csv", "corruption,accuracy", rows)
     (folder / "images").mkdir()
     shutil.copy(matplotlib.cbook.get_sample_data("grace_hopper.jpg", asfileobj=False), folder / "images/$a$ \u5b57.jpg")
@@ -114,14 +114,14 @@ def drawn(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     return contents(folder / "out")
 
 
-def test_every_picture_is_a_small_png_without_metadata(drawn, tmp_path):
+def test_every_image_is_a_small_png_without_metadata(drawn, tmp_path):
     assert set(drawn) == NAMES
     for name, data in drawn.items():
         (tmp_path / name).write_bytes(data)
-        with Image.open(tmp_path / name) as picture:
-            picture.load()
-            assert picture.format == "PNG" and min(picture.size) > 300
-            assert picture.info == {}
+        with Image.open(tmp_path / name) as image:
+            image.load()
+            assert image.format == "PNG" and min(image.size) > 300
+            assert image.info == {}
         assert len(data) < 150_000
 
 
@@ -143,7 +143,7 @@ def test_the_user_s_settings_change_no_byte_and_cause_no_message(drawn, inputs, 
         SOURCE_DATE_EPOCH="1",
     )
     assert contents(tmp_path / "out") == drawn
-    assert printed == f"{tmp_path / 'out'}: 9 images\n"
+    assert printed == f"{tmp_path / 'out'}: 9 plots\n"
 
 
 def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs, tmp_path):
@@ -166,7 +166,7 @@ def test_a_figure_of_the_history_shows_in_the_learning_curves_only(drawn, inputs
         "images/$a$ \u5b57.jpg",
     ],
 )
-def test_a_missing_file_is_named_and_the_old_pictures_stay(inputs, tmp_path, name):
+def test_a_missing_file_is_named_and_the_old_images_stay(inputs, tmp_path, name):
     out = tmp_path / "out"
     out.mkdir()
     (out / "old.png").write_text("old")
@@ -185,17 +185,17 @@ def test_malformed_resnet50_predictions_are_named(inputs, tmp_path, text):
         plots(*arguments(inputs, tmp_path / "out"), epochs=EPOCHS)
 
 
-def test_at_most_12_of_resnet50_s_pictures_are_shown_and_the_rest_is_said(inputs):
+def test_at_most_12_of_resnet50_s_images_are_shown_and_the_rest_is_said(inputs):
     image = "$a$ \u5b57.jpg"
     entries = [{"image": image, "predictions": [prediction("cup", 0.5)] * 9}] * 30 + [{"image": "b", "error": "bad"}]
     with charts.style():
-        figure = draw_top_k(entries, read_pictures(entries, inputs / "images", most=12))
+        figure = draw_top_k(entries, read_shown(entries, inputs / "images", most=12))
     assert "30 images, the first 12 shown (1 more cannot be read)" in figure.get_suptitle()
     assert len(figure.axes) == 2 * 12
     assert len(figure.axes[1].patches) == charts.MOST_BARS
 
 
-def test_without_validation_without_mistakes_and_without_pictures_there_still_are_charts(tmp_path):
+def test_without_validation_without_mistakes_and_without_images_there_still_are_charts(tmp_path):
     path = tmp_path / "mlp.csv"
     path.write_text("epoch,loss,accuracy,val_loss,val_accuracy\n1,0.5,0.9,,\n")
     digits = np.arange(10)
@@ -225,13 +225,13 @@ def test_the_accuracy_on_corrupted_images_has_a_row_a_corruption_and_a_mark_a_ve
 
 
 @on_linux
-def test_a_picture_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_writes(inputs):
+def test_a_image_whose_name_is_not_utf_8_is_found_under_the_name_that_infer_writes(inputs):
     photograph = inputs / "images/$a$ \u5b57.jpg"
     photograph.rename(os.fsdecode(os.fsencode(photograph.parent) + b"/\xff.jpg"))
     entries = [{"image": "\\xff.jpg", "predictions": [prediction("cup", 0.5)]}]
-    assert [picture.entry["image"] for picture in read_pictures(entries, inputs / "images", most=12)] == ["\\xff.jpg"]
+    assert [image.entry["image"] for image in read_shown(entries, inputs / "images", most=12)] == ["\\xff.jpg"]
 
 
-def test_a_picture_that_cannot_be_read_any_more_is_named(inputs):
+def test_a_image_that_cannot_be_read_any_more_is_named(inputs):
     with pytest.raises(UserError, match=r"broken\.jpg: no image that can be read.*dvc repro"):
-        read_pictures([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images", most=12)
+        read_shown([{"image": "broken.jpg", "predictions": [prediction("cup", 0.5)]}], inputs / "images", most=12)

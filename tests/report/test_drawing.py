@@ -6,7 +6,7 @@ import pytest
 
 from stages.report import drawing
 
-LOOK = {"colour": 0, "marker": "o"}
+STYLE = {"colour": 0, "marker": "o"}
 
 
 @pytest.mark.parametrize(
@@ -29,29 +29,30 @@ def test_ticks_of_a_logarithmic_axis():
 
 
 def test_a_line_is_where_its_ticks_say():
-    chart = drawing.line_chart([{"look": LOOK, "kind": "validation", "values": [90.0, 92.0, 94.0]}])
-    x, y = ({text: place for place, text in chart[f"{axis}_ticks"]} for axis in "xy")
+    chart = drawing.line_chart([{"style": STYLE, "kind": "validation", "values": [90.0, 92.0, 94.0]}])
+    x, y = ({text: position for position, text in chart[f"{axis}_ticks"]} for axis in "xy")
     assert chart["lines"][0]["points"] == [(x["1"], y["90"]), (x["2"], y["92"]), (x["3"], y["94"])]
     assert y["90"] > y["92"] > y["94"]  # up is more
 
 
 def test_best_and_stopped_epochs_are_marked_and_gaps_left_out():
-    line = {"look": LOOK, "kind": "validation", "values": [0.5, math.nan, 0.1, 0.2], "best": 3, "stopped": 4}
+    line = {"style": STYLE, "kind": "validation", "values": [0.5, math.nan, 0.1, 0.2], "best": 3, "stopped": 4}
     chart = drawing.line_chart([line], log=True)["lines"][0]
     assert len(chart["points"]) == 3
     assert (chart["best"], chart["stopped"]) == tuple(chart["points"][1:])
 
 
 def test_charts_of_one_epoch_and_of_nothing_are_drawn():
-    assert drawing.line_chart([{"look": LOOK, "kind": "training", "values": [0.5]}])["lines"][0]["points"]
+    assert drawing.line_chart([{"style": STYLE, "kind": "training", "values": [0.5]}])["lines"][0]["points"]
     assert (
-        drawing.line_chart([{"look": LOOK, "kind": "training", "values": [0.0]}], log=True)["lines"][0]["points"] == []
+        drawing.line_chart([{"style": STYLE, "kind": "training", "values": [0.0]}], log=True)["lines"][0]["points"]
+        == []
     )
     assert drawing.line_chart([], log=True)["lines"] == []
 
 
 def test_dots_are_where_the_ticks_say():
-    chart = drawing.dot_chart([("a", [(LOOK, 96.0), (LOOK, 98.0)]), ("b", [(LOOK, 97.0)])], gap=20, left=50)
-    x = {text: place for place, text in chart["x_ticks"]}
-    assert [[place for _, place in row["dots"]] for row in chart["rows"]] == [[x["96"], x["98"]], [x["97"]]]
+    chart = drawing.dot_chart([("a", [(STYLE, 96.0), (STYLE, 98.0)]), ("b", [(STYLE, 97.0)])], gap=20, left=50)
+    x = {text: position for position, text in chart["x_ticks"]}
+    assert [[position for _, position in row["dots"]] for row in chart["rows"]] == [[x["96"], x["98"]], [x["97"]]]
     assert chart["rows"][1]["y"] - chart["rows"][0]["y"] == 20

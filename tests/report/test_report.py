@@ -118,15 +118,15 @@ def test_results_over_seeds_of_another_network_are_left_out_and_named(report_inp
     inputs = report_inputs
     for name in ("mlp", "mlp_batchnorm", "cnn"):
         card = json.loads((inputs / f"metrics/cards/{name}.json").read_text())
-        spread = json.loads((inputs / f"replicates/results/{name}.json").read_text())
+        over_seeds = json.loads((inputs / f"replicates/results/{name}.json").read_text())
         for metric in ("accuracy", "loss"):
-            spread[metric]["values"][0] = card[metric]
-        (inputs / f"replicates/results/{name}.json").write_text(json.dumps(spread))
+            over_seeds[metric]["values"][0] = card[metric]
+        (inputs / f"replicates/results/{name}.json").write_text(json.dumps(over_seeds))
     text = report_of_the_current_folder()
-    shown = f"{spread['accuracy']['mean']:.2%} ± "
+    shown = f"{over_seeds['accuracy']['mean']:.2%} ± "
     assert "of another network" not in text and shown in text
-    spread["loss"]["values"][0] = 0.5
-    (inputs / "replicates/results/cnn.json").write_text(json.dumps(spread))
+    over_seeds["loss"]["values"][0] = 0.5
+    (inputs / "replicates/results/cnn.json").write_text(json.dumps(over_seeds))
     text = report_of_the_current_folder()
     assert "of another network than the one above: the results of cnn." in text and shown not in text
 
@@ -142,13 +142,13 @@ def test_a_version_without_mistakes_is_shown(report_inputs):
 def test_hostile_names_are_shown_as_text(report_inputs):
     inputs = report_inputs
     (inputs / "data/sample_images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
-    guesses = inputs / "metrics/resnet50_predictions.json"
-    entries = json.loads(guesses.read_text())
+    predictions = inputs / "metrics/resnet50_predictions.json"
+    entries = json.loads(predictions.read_text())
     cat = next(entry for entry in entries if entry["image"] == "chelsea.png")
     cat["image"] = HOSTILE
     cat["predictions"][0]["label"] = "</span><script>alert(2)</script>"
     entries.append({"image": "<b>", "error": "</td><script>alert(3)</script>"})
-    guesses.write_text(json.dumps(entries))
+    predictions.write_text(json.dumps(entries))
     text = report_of_the_current_folder()
     assert text.count("<script") == 2 and "<img src=x" not in text and "<b>" not in text
     assert html.escape(HOSTILE).replace("&#x27;", "&#39;").replace("&quot;", "&#34;") in text

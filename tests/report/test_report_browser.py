@@ -114,14 +114,14 @@ def axe() -> str:
         pytest.skip(f"axe-core cannot be fetched: {error}")
 
 
-def test_it_opens_without_errors_or_requests_and_every_picture_is_there(browser):
+def test_it_opens_without_errors_or_requests_and_every_image_is_there(browser):
     browser.requests(), browser.driver.get_log("browser")
     browser.open()
     assert browser.driver.get_log("browser") == []
     assert browser.requests() == {browser.url}
-    pictures = browser.run("return [...document.images].map(p => [p.complete && p.naturalWidth > 0, p.alt])")
-    assert len(pictures) > 40
-    assert all(loaded and alt for loaded, alt in pictures)
+    images = browser.run("return [...document.images].map(p => [p.complete && p.naturalWidth > 0, p.alt])")
+    assert len(images) > 40
+    assert all(loaded and alt for loaded, alt in images)
 
 
 def test_a_script_from_elsewhere_would_not_run(browser):
@@ -236,8 +236,8 @@ def test_other_projects_pages_open_without_errors_too(driver, report_inputs, tmp
     inputs = report_inputs
     make_small(inputs)
     (inputs / "data/sample_images/chelsea.png").rename(inputs / "data/sample_images" / HOSTILE)
-    guesses = inputs / "metrics/resnet50_predictions.json"
-    guesses.write_text(guesses.read_text().replace('"chelsea.png"', json.dumps(HOSTILE)))
+    predictions = inputs / "metrics/resnet50_predictions.json"
+    predictions.write_text(predictions.read_text().replace('"chelsea.png"', json.dumps(HOSTILE)))
     path = Path(tmp_path, "index.html")
     path.write_text(report_of_the_current_folder())
     browser = Browser(driver, path.as_uri())

@@ -110,7 +110,7 @@ def verdict(old: float | None, new: float | None, better: str, tolerance: float,
     return "within luck" if evidence.excuse(loss) else "worse"
 
 
-def judge(
+def verdicts(
     changes: dict[str, dict[str, dict]],
     rules: dict[str, dict | list],
     versions: Collection[str] = (),
@@ -153,7 +153,7 @@ def compare(
 ) -> list[Row]:
     """The same, with all that Git has as evidence."""
     with tempfile.TemporaryDirectory() as folder:
-        return judge(changes, rules, versions, luck.gather(base, versions, Path(folder)))
+        return verdicts(changes, rules, versions, luck.gather(base, versions, Path(folder)))
 
 
 def _finite(value: object) -> bool:

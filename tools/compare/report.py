@@ -1,9 +1,9 @@
-"""Bring the report, metrics/report/index.html, up to date; or write report.html with another revision's figures in it.
+"""Bring the report, metrics/report/index.html, up to date; or write report.html with another revision's metrics in it.
 
-With --base the page starts with the figures and learning curves of that revision beside those of the files as they
+With --base the page starts with the metrics and learning curves of that revision beside those of the files as they
 are now. It is written to report.html, which Git ignores, so that what the pipeline recorded stays as it is. Metrics are
 in Git, so nothing of the other revision is trained or fetched; where the data is not here either, in a fresh clone, the
-page is these figures and curves alone.
+page is these metrics and curves alone.
 """
 
 import json
@@ -28,7 +28,7 @@ from tools.checkout import ROOT, extract, refuse_unmerged
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
-FIGURES: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.4f}".format) | {
+SHOWN: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.4f}".format) | {
     "accuracy": "{:.2%}".format,
     "epochs": "{:.0f}".format,
     "top1_accuracy": "{:.1%}".format,
@@ -37,8 +37,8 @@ FIGURES: dict[str, Callable[[float], str]] = dict.fromkeys(outputs.METRICS, "{:.
 SIGN = {"higher": 1, "lower": -1}
 
 
-def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
-    """{version or "resnet50": {figure: value}} of a folder of metrics, in order of their names."""
+def read_metrics(metrics: Path) -> dict[str, dict[str, float]]:
+    """{version or "resnet50": {metric: value}} of a folder of metrics, in order of their names."""
     found = {}
     for path in sorted(metrics.glob("*.json")):
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -46,29 +46,29 @@ def read_figures(metrics: Path) -> dict[str, dict[str, float]]:
             continue
         history = metrics / "history" / f"{path.stem}.csv"
         value |= {"epochs": len(outputs.read_history(history))} if history.exists() else {}
-        found[path.stem] = {name: value[name] for name in FIGURES if value.get(name) is not None}
+        found[path.stem] = {name: value[name] for name in SHOWN if value.get(name) is not None}
     return found
 
 
 def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) -> list[dict]:
-    """A row for each figure that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
+    """A row for each metric that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
     signs = {name: SIGN.get(each.better, 0) for name, each in (outputs.METRICS | outputs.OF_RESNET50).items()}
     rows = []
     for version in [*new, *(name for name in old if name not in new)]:
         before, now = old.get(version, {}), new.get(version, {})
-        for figure, shown in FIGURES.items():
-            if figure not in before | now:
+        for metric, shown in SHOWN.items():
+            if metric not in before | now:
                 continue
-            both = figure in before and figure in now
-            gain = now[figure] - before[figure] if both else 0
+            both = metric in before and metric in now
+            gain = now[metric] - before[metric] if both else 0
             rows.append(
                 {
                     "version": version,
-                    "figure": figure.replace("_", " "),
-                    "old": shown(before[figure]) if figure in before else "–",
-                    "new": shown(now[figure]) if figure in now else "–",
+                    "metric": metric.replace("_", " "),
+                    "old": shown(before[metric]) if metric in before else "–",
+                    "new": shown(now[metric]) if metric in now else "–",
                     "change": ("+" if gain > 0 else "−") + shown(abs(gain)) if gain else "same" * both,
-                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * signs.get(figure, 0))), ""),
+                    "verdict": {1: "up", -1: "down"}.get(int(np.sign(gain * signs.get(metric, 0))), ""),
                 }
             )
     return rows
@@ -83,7 +83,7 @@ def curves(versions: list[dict], history: Path) -> list[dict]:
             sides = [("validation", np.array(version["history"])), ("other", outputs.read_history(path))]
             column = 1 if any(np.isnan(table[:, 3]).all() for _, table in sides) else 3
             lines = [
-                {"look": version["look"], "kind": kind, "values": table[:, column].tolist()} for kind, table in sides
+                {"style": version["style"], "kind": kind, "values": table[:, column].tolist()} for kind, table in sides
             ]
             made.append(version | {"chart": drawing.line_chart(lines, log=True)})
     return made
@@ -102,13 +102,13 @@ def missing_inputs() -> list[str]:
 def version_curves(params: Params) -> list[dict]:
     """What `curves` needs of each version, from the files that Git keeps."""
     return [
-        {"name": name, "look": report.look(place), "history": outputs.read_history(paths.history(name)).tolist()}
-        for place, name in enumerate(params.models)
+        {"name": name, "style": report.style(index), "history": outputs.read_history(paths.history(name)).tolist()}
+        for index, name in enumerate(params.models)
     ]
 
 
 def page(base: str, whole: bool) -> str:
-    """The figures and curves of the revision `base` beside today's, at the start of today's `whole` page or alone."""
+    """The metrics and curves of the revision `base` beside today's, at the start of today's `whole` page or alone."""
     params = load_params(paths.PARAMS)
     with tempfile.TemporaryDirectory() as folder:
         extract(base, Path(folder))
@@ -116,8 +116,8 @@ def page(base: str, whole: bool) -> str:
         if not old.is_dir():
             raise UserError(f"{base}: it has no metrics; name a branch, tag or commit that has them")
         names = [*params.models, "resnet50"]
-        new = {name: figures for name, figures in read_figures(paths.METRICS).items() if name in names}
-        rows = compare(read_figures(old), {name: new[name] for name in names if name in new})
+        new = {name: metrics for name, metrics in read_metrics(paths.METRICS).items() if name in names}
+        rows = compare(read_metrics(old), {name: new[name] for name in names if name in new})
         other = {"name": base, "rows": rows, "curves": curves(version_curves(params), old / "history")}
         return report.render(report.gather(params), other) if whole else report.render({}, other, "comparison.html")
 

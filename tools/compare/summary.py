@@ -1,6 +1,6 @@
 """What a branch changes, on one page: results, gate, parameters, learning curves and the plots that differ.
 
-Markdown for a pull request, or text for a terminal. All figures come from `dvc metrics diff`, `dvc params diff` and the
+Markdown for a pull request, or text for a terminal. All metrics come from `dvc metrics diff`, `dvc params diff` and the
 files that Git keeps, so that it needs neither cache nor remote. The exit status is 0 whatever the gate says.
 
 GitHub and GitLab strip images that are embedded in Markdown, but show those that a repository keeps. So an image is a
@@ -36,7 +36,7 @@ HEAD = [
     "training loss",
     "validation loss",
 ]
-PICTURES = str(paths.PLOTS)
+PLOTS = str(paths.PLOTS)
 
 
 def curve(values: list[float]) -> str:
@@ -71,8 +71,8 @@ def with_interval(accuracy: float) -> str:
 def results(metrics: dict[str, dict[str, dict]], seed: int) -> list[str]:
     """Table of the versions: accuracy, loss, epochs and learning curves, the best accuracy first."""
     rows = []
-    for file, figures in metrics.items():
-        now = {name: values["new"] for name, values in figures.items() if values.get("new") is not None}
+    for file, values in metrics.items():
+        now = {name: each["new"] for name, each in values.items() if each.get("new") is not None}
         history = paths.history(Path(file).stem)
         if "accuracy" in now and history.is_file():
             version, accuracy = Path(file).stem, now["accuracy"]
@@ -110,21 +110,21 @@ def code(value: object) -> str:
     return f"`{text}`"
 
 
-def pictures(base: str, base_url: str, now_url: str) -> list[str]:
-    """Each image that differs, as it was beside as it is now; without addresses a list."""
+def plots(base: str, base_url: str, now_url: str) -> list[str]:
+    """Each plot that differs, as it was beside as it is now; without addresses a list."""
     commit = commit_of(base)
-    before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PICTURES).splitlines()
-    changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PICTURES).splitlines()
-    changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PICTURES).splitlines()
+    before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PLOTS).splitlines()
+    changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PLOTS).splitlines()
+    changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PLOTS).splitlines()
     if not (base_url and now_url):
-        return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No image differs."]
+        return [f"- ![{path}]({path})" for path in sorted(changed)] or ["No plot differs."]
     _, prefix = top()
     rows = []
     for path in sorted(changed):
         old = f"![base]({base_url.replace('{path}', prefix + path)})" if path in before else ""
         new = f"![now]({now_url.replace('{path}', prefix + path)})" if Path(path).is_file() else ""
         rows.append([f"`{Path(path).name}`", old, new])
-    return table(["picture", "base", "now"], *rows) if rows else ["No image differs."]
+    return table(["plot", "base", "now"], *rows) if rows else ["No plot differs."]
 
 
 def summary(base: str, base_url: str, now_url: str) -> str:
@@ -142,7 +142,7 @@ def summary(base: str, base_url: str, now_url: str) -> str:
         "Results": results(metrics, params.seed),
         f"Gate: against {base}": verdicts(rows),
         "Parameters": parameters(gate.diff("params", base)),
-        "Pictures": pictures(base, base_url, now_url),
+        "Plots": plots(base, base_url, now_url),
     }
     return "\n\n".join(f"## {title}\n\n" + "\n".join(lines).strip() for title, lines in sections.items()) + "\n"
 

@@ -28,16 +28,16 @@ def results() -> str:
     files = {name: ROOT / paths.metrics(name) for name in params.models}
     measured = {name: outputs.read_object(path) for name, path in files.items() if path.exists()}
     rows = []
-    for version, figures in sorted(measured.items(), key=lambda each: (each[1]["accuracy"], each[0])):
+    for version, metrics in sorted(measured.items(), key=lambda each: (each[1]["accuracy"], each[0])):
         tutorial = TUTORIAL.get(version)
         theirs = f"{tutorial['accuracy']:.4f}" if tutorial else ""
         if tutorial and tutorial["epochs"]:
             theirs += f" ({tutorial['epochs']} epochs)"
         cells = [
             f"`{version}`",
-            over_seeds(ROOT / paths.over_seeds(version), params.seed, figures),
-            with_interval(figures["accuracy"]),
-            f"{figures['loss']:.4f}",
+            over_seeds(ROOT / paths.over_seeds(version), params.seed, metrics),
+            with_interval(metrics["accuracy"]),
+            f"{metrics['loss']:.4f}",
             len(outputs.read_history(ROOT / paths.history(version))),
             theirs,
         ]

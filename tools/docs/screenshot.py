@@ -46,10 +46,10 @@ def views() -> list[Image.Image]:
 
 def main() -> None:
     """Take the views and put them side by side."""
-    picture = Image.new("RGB", (WIDTH, HEIGHT // 2))
+    shown = Image.new("RGB", (WIDTH, HEIGHT // 2))
     for place, view in enumerate(views()):
-        picture.paste(view.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.LANCZOS), (place * WIDTH // 2, 0))
-    picture.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ROOT / "docs/report.png", optimize=True)
+        shown.paste(view.resize((WIDTH // 2, HEIGHT // 2), Image.Resampling.LANCZOS), (place * WIDTH // 2, 0))
+    shown.quantize(256, kmeans=1, dither=Image.Dither.NONE).save(ROOT / "docs/report.png", optimize=True)
 
 
 if __name__ == "__main__":

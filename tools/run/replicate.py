@@ -23,7 +23,7 @@ def main() -> None:
     """Command line."""
     params, version, model = of_version(__doc__)
     compute.set_up(params, params.data_parallel)
-    digits = [mnist.load(paths.PREPARED, part) for part in ("train", "test")]
+    digits = [mnist.load(paths.PREPARED, split) for split in ("train", "test")]
     results = {}
     for seed in seeds_of(params):
         cli.log(f"{version}: seed {seed}")

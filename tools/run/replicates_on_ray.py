@@ -67,11 +67,11 @@ def main() -> None:
         stages = {
             version_of(stage.name): stage for stage in repo.stage.collect(PIPELINE) if stage.addressing in changed
         }
-        digits = [mnist.load(paths.PREPARED, part) for part in ("train", "test")]
+        digits = [mnist.load(paths.PREPARED, split) for split in ("train", "test")]
         results = {version: {} for version in stages}
-        for version, seed, figures in run_on_ray(params, list(stages), digits):
-            cli.log(f"{version}, seed {seed}: accuracy {figures['accuracy']:.4f}")
-            results[version][seed] = figures
+        for version, seed, metrics in run_on_ray(params, list(stages), digits):
+            cli.log(f"{version}, seed {seed}: accuracy {metrics['accuracy']:.4f}")
+            results[version][seed] = metrics
             if len(results[version]) == params.replicates.seeds:
                 name = stages[version].addressing
                 if repo.status(targets=[name]).get(name) != changed[name]:

@@ -83,7 +83,7 @@ def sources(stages: dict[str, dict], changed: Collection[str] = ()) -> Iterator[
             yield from (((stage, f"{key} in {file}"), value) for key, value in values.items())
 
 
-def judge(name: str, committed: Path, rerun: Path) -> Outcome:
+def compare_file(name: str, committed: Path, rerun: Path) -> Outcome:
     """Compare one file of the commit, which has it only if Git keeps it, with that of the rerun."""
     old, new = content(committed / name), content(rerun / name)
     if old is not None and old == new:
@@ -94,7 +94,7 @@ def judge(name: str, committed: Path, rerun: Path) -> Outcome:
     if old is None or new is None:
         return Outcome(name, "beyond", "must be the same to the bit on every platform")
     if PurePosixPath(name).is_relative_to(paths.FINGERPRINTS):
-        return judge_fingerprints(name, committed, rerun)
+        return compare_fingerprints(name, committed, rerun)
     try:
         gaps = tolerance.gaps(name, old, new)
     except ValueError as error:
@@ -103,8 +103,8 @@ def judge(name: str, committed: Path, rerun: Path) -> Outcome:
     return Outcome(name, level, f"{level} tolerance: {tolerance.shown(gaps)}", gaps)
 
 
-def judge_fingerprints(name: str, committed: Path, rerun: Path) -> Outcome:
-    """Say where two trainings part. That they do is no matter of tolerance: their metrics show whether it matters."""
+def compare_fingerprints(name: str, committed: Path, rerun: Path) -> Outcome:
+    """Say where two trainings differ first. That they do is no matter of tolerance: their metrics show whether it matters."""
     version = PurePosixPath(name).stem
     try:
         old, new = (read_fingerprints(folder / name) for folder in (committed, rerun))
@@ -158,7 +158,7 @@ def compare(committed: Path, rerun: Path, untracked: Collection[str] = ()) -> li
         elif any(PurePosixPath(name).is_relative_to(path) for name in untracked):
             outcomes.append(Outcome(path, "beyond", "is missing in the commit, though Git should keep it"))
         else:
-            outcomes.append(Outcome(path) if recorded[path] == made[path] else judge(path, committed, rerun))
+            outcomes.append(Outcome(path) if recorded[path] == made[path] else compare_file(path, committed, rerun))
     return outcomes
 
 
@@ -180,7 +180,7 @@ def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: 
     names = [path]
     if (committed / path).is_dir():
         names = sorted({f"{path}/{name}" for folder in (committed, rerun) for name in files_in(folder / path)})
-    outcomes = [judge(name, committed, rerun) for name in names]
+    outcomes = [compare_file(name, committed, rerun) for name in names]
     kept = md5(committed / path)
     if kept == recorded:
         return outcomes
@@ -193,8 +193,8 @@ def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
     """Whether the commit is reproduced, and the line that says so."""
     counts, gaps = Counter(outcome.level for outcome in outcomes), {}
     for outcome in outcomes:
-        for figure, value in outcome.gaps.items():
-            gaps[figure] = max(value, gaps.get(figure, 0.0))
+        for metric, value in outcome.gaps.items():
+            gaps[metric] = max(value, gaps.get(metric, 0.0))
     same = f"{counts['same']} of {counts.total()} are the same"
     if counts["same"] == counts.total():
         return True, f"reproduced to the bit: {same}"

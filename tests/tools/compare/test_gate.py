@@ -38,7 +38,7 @@ def test_the_verdict_follows_direction_and_tolerance(old, new, better, told):
 def test_a_version_has_its_own_tolerance():
     rules = {"accuracy": {"better": "higher", "tolerance": 0.001}, "cnn.accuracy": {"tolerance": 0.1}}
     change = {"accuracy": {"old": 0.9, "new": 0.85}}
-    rows = gate.judge({"metrics/mlp.json": change, "metrics/cnn.json": change}, rules)
+    rows = gate.verdicts({"metrics/mlp.json": change, "metrics/cnn.json": change}, rules)
     assert [(row.metric, row.verdict) for row in rows] == [
         ("cnn.accuracy", "within tolerance"),
         ("mlp.accuracy", "worse"),
@@ -47,7 +47,7 @@ def test_a_version_has_its_own_tolerance():
 
 def test_a_metric_without_a_rule_is_told():
     with pytest.raises(UserError, match=r"gate.yaml: no rule for cnn.f1; add `f1: "):
-        gate.judge({"metrics/cnn.json": {"f1": {"old": 1, "new": 1}}}, {})
+        gate.verdicts({"metrics/cnn.json": {"f1": {"old": 1, "new": 1}}}, {})
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_a_loss_beyond_tolerance_and_luck_is_worse(evidence, told):
 
 
 def test_what_cannot_be_told_from_luck_is_said():
-    rows = gate.judge(
+    rows = gate.verdicts(
         {"metrics/cnn.json": {"accuracy": {"old": 0.98, "new": 0.97}}},
         {"accuracy": {"tolerance": 0.002}},
         ["cnn"],

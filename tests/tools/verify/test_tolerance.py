@@ -1,4 +1,4 @@
-"""How far two results may be apart, on figures like those of the real files."""
+"""How far two results may be apart, on metrics like those of the real files."""
 
 import json
 import math
@@ -13,8 +13,8 @@ def table(*lines: str) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
-def pictures(*guesses: tuple[str, float], image: str = "cat.png") -> bytes:
-    listed = [{"class_id": name, "label": name, "probability": probability} for name, probability in guesses]
+def entries(*predictions: tuple[str, float], image: str = "cat.png") -> bytes:
+    listed = [{"class_id": name, "label": name, "probability": probability} for name, probability in predictions]
     return json.dumps([{"image": image, "predictions": listed}]).encode()
 
 
@@ -30,10 +30,10 @@ def test_a_metric_is_measured_by_the_name_of_its_key():
     assert tolerance.covers(found)
 
 
-@pytest.mark.parametrize(("figure", "key"), [("accuracy", "accuracy"), ("accuracy", "top1_accuracy"), ("loss", "loss")])
-def test_just_inside_and_just_outside(figure, key):
+@pytest.mark.parametrize(("metric", "key"), [("accuracy", "accuracy"), ("accuracy", "top1_accuracy"), ("loss", "loss")])
+def test_just_inside_and_just_outside(metric, key):
     def away(share: float) -> dict[str, float]:
-        old, new = (json.dumps({key: 0.5 + by}).encode() for by in (0, share * TOLERANCES[figure]))
+        old, new = (json.dumps({key: 0.5 + by}).encode() for by in (0, share * TOLERANCES[metric]))
         return tolerance.gaps("metrics/any.json", old, new)
 
     assert tolerance.covers(away(0.99)) and tolerance.covers(away(-0.99))
@@ -83,11 +83,11 @@ def test_the_greatest_of_all_seeds_counts():
         ("metrics/classes/mlp.csv", table(CLASSES, "0,1,1,1,980"), table("digit,precision", "0,1")),
         ("metrics/predictions/mlp.csv", table("actual,predicted", "7,7"), table("actual,predicted", "1,7")),
         ("metrics/predictions/mlp.csv", table("actual,predicted", "7,7"), table("actual,predicted", "7,7", "1,1")),
-        ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), pictures(("tabby", 0.5), image="dog.png")),
-        ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), b'[{"image": "cat.png", "error": "damaged"}]'),
+        ("metrics/resnet50_predictions.json", entries(("tabby", 0.5)), entries(("tabby", 0.5), image="dog.png")),
+        ("metrics/resnet50_predictions.json", entries(("tabby", 0.5)), b'[{"image": "cat.png", "error": "damaged"}]'),
         ("metrics/resnet50_predictions.json", b'[{"image": "a", "error": "x"}]', b'[{"image": "a", "error": "y"}]'),
-        ("metrics/resnet50_predictions.json", pictures(("a", 0.5), ("b", 0.5)), pictures(("b", 0.5), ("a", 0.5))),
-        ("metrics/resnet50_predictions.json", pictures(("tabby", 0.5)), b"[]"),
+        ("metrics/resnet50_predictions.json", entries(("a", 0.5), ("b", 0.5)), entries(("b", 0.5), ("a", 0.5))),
+        ("metrics/resnet50_predictions.json", entries(("tabby", 0.5)), b"[]"),
         ("data/sample_labels.json", b'{"cat.png": {"class_ids": ["a"]}}', b'{"cat.png": {"class_ids": ["b"]}}'),
         ("data/prepared/train_images.npy", b"1", b"2"),
     ],
@@ -101,13 +101,13 @@ def test_learning_curves_are_compared_over_the_epochs_that_both_have():
     old = table(HISTORY, "1,0.5,0.80,0.30,0.90", "2,0.3,0.90,0.20,0.95")
     new = table(HISTORY, "1,0.5,0.81,0.30,0.90")
     found = tolerance.gaps("metrics/history/mlp.csv", old, new)
-    assert found == {"epochs": 1, "epoch figure": pytest.approx(0.01)}
+    assert found == {"epochs": 1, "epoch metric": pytest.approx(0.01)}
     assert tolerance.covers(found)
 
 
 def test_a_history_without_a_validation_part_is_compared():
     old, new = table(HISTORY, "1,0.5,0.80,,"), table(HISTORY, "1,0.5,0.79,,")
-    assert tolerance.gaps("metrics/history/mlp.csv", old, new) == {"epochs": 0, "epoch figure": pytest.approx(0.01)}
+    assert tolerance.gaps("metrics/history/mlp.csv", old, new) == {"epochs": 0, "epoch metric": pytest.approx(0.01)}
 
 
 def test_the_accuracy_on_corrupted_images_has_a_tolerance_of_its_own_and_their_order_none():
@@ -120,7 +120,7 @@ def test_the_accuracy_on_corrupted_images_has_a_tolerance_of_its_own_and_their_o
         tolerance.gaps("metrics/robustness/mlp.csv", old, new.replace(b"noisy", b"shifted"))
 
 
-def test_predictions_count_the_pictures_with_another_class():
+def test_predictions_count_the_images_with_another_class():
     def listed(wrong: int) -> bytes:
         return table("actual,predicted,probability", *(f"3,{8 if at < wrong else 3},0.9" for at in range(1000)))
 
@@ -131,12 +131,12 @@ def test_predictions_count_the_pictures_with_another_class():
     assert not tolerance.covers(tolerance.gaps("metrics/predictions/mlp.csv", listed(0), listed(most + 1)))
 
 
-def test_classes_of_a_picture_are_matched_by_name():
+def test_classes_of_an_image_are_matched_by_name():
     name = "metrics/resnet50_predictions.json"
-    old = pictures(("tabby", 0.5), ("tiger", 0.2), ("lynx", 0.1))
-    swapped_at_the_end = pictures(("tabby", 0.5004), ("tiger", 0.2), ("fox", 0.1))
+    old = entries(("tabby", 0.5), ("tiger", 0.2), ("lynx", 0.1))
+    swapped_at_the_end = entries(("tabby", 0.5004), ("tiger", 0.2), ("fox", 0.1))
     assert tolerance.gaps(name, old, swapped_at_the_end) == {"probability": pytest.approx(0.0004)}
-    other = pictures(("tabby", 0.5), ("fox", 0.2), ("lynx", 0.1))
+    other = entries(("tabby", 0.5), ("fox", 0.2), ("lynx", 0.1))
     assert not tolerance.covers(tolerance.gaps(name, old, other))
 
 
@@ -145,5 +145,5 @@ def test_trained_weights_and_the_text_of_a_card_have_no_tolerance(tmp_path, name
     for side in ("committed", "rerun"):
         (tmp_path / side / name).parent.mkdir(parents=True)
         (tmp_path / side / name).write_text(f'{{"sha256": "{side}"}}')
-    assert compare.judge(name, tmp_path / "committed", tmp_path / "rerun").level == "uncompared"
-    assert compare.judge(name, tmp_path / "nothing", tmp_path / "rerun").level == "uncompared"
+    assert compare.compare_file(name, tmp_path / "committed", tmp_path / "rerun").level == "uncompared"
+    assert compare.compare_file(name, tmp_path / "nothing", tmp_path / "rerun").level == "uncompared"

@@ -251,12 +251,12 @@ def test_one_altered_byte_and_one_altered_hash_are_each_named(project, tmp_path)
 
 
 def test_figures_of_another_platform_pass_within_tolerance(project):
-    """A commit as another platform would have made it: other figures, rightly recorded; named by its tag."""
+    """A commit as another platform would have made it: other metrics, rightly recorded; named by its tag."""
     project.git("checkout", "-q", "-b", "elsewhere")
     old = md5_of(project.folder / METRICS)
     yaml = YAML(typ="safe")
-    figures = yaml.load(project.folder / METRICS)
-    project.edit(METRICS, str(figures["accuracy"]), str(round(figures["accuracy"] - 0.0021, 6)))
+    metrics = yaml.load(project.folder / METRICS)
+    project.edit(METRICS, str(metrics["accuracy"]), str(round(metrics["accuracy"] - 0.0021, 6)))
     project.edit("dvc.lock", old, md5_of(project.folder / METRICS))
     project.commit()
     project.git("tag", "v1")
