@@ -10,6 +10,7 @@ import pytest
 
 from stages import mnist, network, outputs
 from stages.common import paths
+from stages.common.cli import UserError
 from stages.common.files import sha256
 from stages.evaluate import describe, evaluate, plain
 from tests.conftest import ROOT
@@ -87,6 +88,14 @@ def test_without_a_convolution_over_one_channel_a_card_has_no_filters(model):
     assert set(describe(model)) == set(describe(wide)) == {"layers"}
 
 
+def test_what_gives_no_probabilities_is_refused_and_nothing_is_written(tmp_path):
+    linear = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10)], name="v")
+    digits = mnist.Digits(as_images(np.arange(10)), np.arange(10, dtype=np.uint8))
+    with pytest.raises(UserError, match=r"^params.yaml: models\.v\.layers: the last layer gives numbers that are no"):
+        evaluate(linear, digits, 42, *(tmp_path / name for name in "abcde"))
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_path):
     path = tmp_path / "m.keras"
     network.save(model, path)
@@ -99,6 +108,20 @@ def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_pa
     kernel = np.frombuffer(base64.b64decode(dense["weights"]["kernel"]["values"]), "<f4")
     assert dense["weights"]["kernel"]["shape"] == [784, 10]
     np.testing.assert_array_equal(kernel.reshape(784, 10), model.get_weights()[0])
+
+
+def test_a_model_as_plain_data_has_every_weight_of_a_layer_around_a_layer(tmp_path):
+    layers = keras.layers
+    around = [layers.Reshape((28, 28)), layers.Bidirectional(layers.GRU(3)), layers.Dense(10, activation="softmax")]
+    path = tmp_path / "m.keras"
+    network.save(keras.Sequential([keras.Input((28, 28, 1)), *around]), path)
+    _, bidirectional, _ = plain(path, network.load(path))["layers"]
+    kernels = [
+        f"{way}_gru/gru_cell/{name}"
+        for way in ("forward", "backward")
+        for name in ("kernel", "recurrent_kernel", "bias")
+    ]
+    assert list(bidirectional["weights"]) == kernels
 
 
 def test_the_recorded_accuracy_without_a_corruption_is_that_of_the_metrics():

@@ -110,6 +110,20 @@ def test_outputs_that_are_not_finite_are_refused():
         network.build("v", block("Flatten", wide, wide, END[1]), (28, 28, 1), 10)
 
 
+def test_a_mask_that_would_leave_examples_out_is_refused():
+    masked = block("Flatten", {"Dense": {"units": 3, "activation": "relu"}}, "Masking", END[1])
+    with pytest.raises(UserError, match="^params.yaml: models.v.layers: a mask reaches the last layer"):
+        network.build("v", masked, (28, 28, 1), 10)
+    over_time = ({"Reshape": {"target_shape": [28, 28]}}, "Masking", {"LSTM": {"units": 3}}, END[1])
+    network.build("v", block(*over_time), (28, 28, 1), 10)
+
+
+def test_an_initializer_without_the_value_that_it_needs_says_so():
+    constant = {"Dense": END[1]["Dense"] | {"kernel_initializer": "constant"}}
+    with pytest.raises(UserError, match=r"layers\.1\.Dense: Keras refuses it: 'value' is missing$"):
+        network.build("v", block("Flatten", constant), (28, 28, 1), 10)
+
+
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_probabilities_may_be_of_another_type(dtype):
     network.build("v", block("Flatten", {"Dense": END[1]["Dense"] | {"dtype": dtype}}), (28, 28, 1), 10)

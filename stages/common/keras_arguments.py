@@ -50,10 +50,9 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     problems = {}
     for argument, value in given.items():
         if argument not in defaults:
-            why = (
-                f": {keras_names.IMPLIED[argument]}" if package == "layers" and argument in keras_names.IMPLIED else ""
-            )
-            problems[str(argument)] = f"unknown argument of {name}{why or suggestion(argument, sorted(defaults))}"
+            why = keras_names.IMPLIED.get(argument)
+            near = f": {why}" if why else suggestion(argument, sorted(defaults))
+            problems[str(argument)] = f"unknown argument of {name}{near}"
         elif _same(value, defaults[argument]) or value == ALSO_ALLOWED.get(f"{name}.{argument}", keras_names.REQUIRED):
             continue
         elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
@@ -72,9 +71,9 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether an argument is given Keras' own default, a list standing for a tuple."""
+    """Whether an argument is given Keras' own default, a list standing for a tuple; KERAS_RANGE is right for no image here."""
     listed = list(default) if isinstance(default, tuple) else default
-    return type(value) is type(listed) and value == listed
+    return type(value) is type(listed) and value == listed and default != KERAS_RANGE
 
 
 def _why_refused(layer: str, argument: str) -> str | None:

@@ -1,10 +1,12 @@
 """What is read from Keras' source is what the real Keras offers, and a params file cannot ask for code with it."""
 
+import importlib
 import inspect
 
 import pytest
 
 from stages.common import keras_names
+from stages.common.keras_arguments import _argument_problems
 from stages.common.keras_names import LAYER_ARGUMENTS, REFUSED_LAYERS, REQUIRED
 
 
@@ -27,8 +29,7 @@ def test_every_argument_and_default_is_that_of_the_real_class(keras, package):
     module = getattr(keras, package)
     allowed = {"layers": keras_names.layers(), "optimizers": keras_names.optimizers()}
     for name in allowed.get(package, keras_names.names(package)):
-        cls = getattr(module, name)
-        named, passes_on = constructor(cls)
+        named, passes_on = constructor(getattr(module, keras_names.names(package)[name][1]))
         common = LAYER_ARGUMENTS if package == "layers" and passes_on else {}
         found = keras_names.arguments(package, name)
         assert found.keys() == named.keys() | common.keys(), name
@@ -101,10 +102,22 @@ def test_the_schedules_are_all_that_keras_has(keras):
 
 @pytest.mark.parametrize("package", ["activations", "initializers", "regularizers", "constraints"])
 def test_keras_knows_the_names_of_activations_and_the_like(keras, package):
-    module = getattr(keras, package)
+    module = importlib.import_module(f"keras.src.{package}")
     for name in keras_names.names(package):
-        if name not in ("constant", "Constant", "l1_l2") and "stft" not in name.lower():  # need a value, or SciPy
+        if name not in ("constant", "Constant") and "stft" not in name.lower():  # need a value, or SciPy
             assert callable(module.get(name)), name
+    known = {name for name in module.ALL_OBJECTS_DICT if isinstance(name, str)}
+    assert keras_names.names(package).keys() == known - {package[:-1], package[:-1].capitalize()}  # which are abstract
+
+
+@pytest.mark.parametrize("package", ["layers", "optimizers", "optimizers.schedules"])
+def test_no_argument_s_own_default_is_refused_but_for_those_that_say_why(package):
+    allowed = {"layers": keras_names.layers, "optimizers": keras_names.optimizers}.get(package, keras_names.schedules)
+    for name in allowed():
+        for argument, default in keras_names.arguments(package, name).items():
+            given = list(default) if isinstance(default, tuple) else default
+            if default is not REQUIRED and argument not in ("value_range", "x_factor", "y_factor"):
+                assert argument not in _argument_problems(package, name, {argument: given}), (name, argument)
     assert not {"get", "serialize", "deserialize"} & keras_names.names(package).keys()
 
 

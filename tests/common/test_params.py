@@ -132,7 +132,7 @@ RATE = f"{OPTIMIZER}.learning_rate"
         ("0.1}", "0.1, nesterov: 1}", f"{OPTIMIZER}.nesterov: is 1; allowed: true, false"),
         ("- Flatten", "- ELU: {alpha: much}", f"{LAYER}.ELU.alpha: is 'much'; allowed: a number"),
         ("- Flatten", "- Resizing: {height: 9, width: 9, interpolation: 3}", f"{LAYER}.Resizing.interpolation: is 3"),
-        ("- Flatten", "- Flatten: {name: 2020-01-01}", f"{LAYER}.Flatten.name: is datetime.date(...; allowed: texts"),
+        ("- Flatten", "- Flatten: {name: 2020-01-01}", f"{LAYER}.Flatten.name: is datetime.date(...; allowed: letters"),
         ("- Flatten", "- 5", f"{LAYER}: 5 is no layer; write `Name` or `Name: {{argument: value}}`"),
         ("- Flatten", "-", f"{LAYER}: None is no layer; write `Name`"),
         ("- Flatten", "- {Dense: {units: 1}, Dropout: {rate: 0.5}}", f"{LAYER}: {{'Dense': ...}} is no layer"),
@@ -142,6 +142,35 @@ RATE = f"{OPTIMIZER}.learning_rate"
         ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),
         ("split: 0.05", "split: 1.2", "models.mlp.validation_split: is 1.2; input should be less than 1"),
         ("split: 0.05", "split: 0", "models.mlp.early_stopping: val_loss needs a validation_split above 0"),
+        ("split: 0.05", "split: 1.0e-17", "models.mlp.early_stopping: val_loss needs a ...of at least one image"),
+        # a number whose default in Keras is none
+        ("0.1}", "0.1, clipnorm: None}", f"{OPTIMIZER}.clipnorm: is 'None'; allowed: a number of at least 0"),
+        ("0.1}", "0.1, weight_decay: true}", f"{OPTIMIZER}.weight_decay: is True; allowed: a number of at least 0"),
+        ("0.1}", "0.1, weight_decay: -1}", f"{OPTIMIZER}.weight_decay: is -1; allowed: a number of at least 0"),
+        ("0.1}", "0.1, loss_scale_factor: 0}", f"{OPTIMIZER}.loss_scale_factor: is 0; allowed: a number above 0"),
+        (
+            "0.1}",
+            "0.1, gradient_accumulation_steps: two}",
+            f"{OPTIMIZER}.gradient_accumulation_steps: is 'two'; allowed: a whole number of at least 2",
+        ),
+        ("0.1}", "{name: CosineDecay, alpha: null}}", f"{RATE}.alpha: is None; allowed: a number"),
+        (
+            "0.1}",
+            "{name: PolynomialDecay, end_learning_rate: -5}}",
+            f"{RATE}.end_learning_rate: is -5; allowed: a number of at least 0",
+        ),
+        # what Keras knows under another name, or not at all
+        (
+            "units: 100",
+            "units: 100, kernel_regularizer: l1_l2",
+            f"{DENSE}.kernel_regularizer: is 'l1_l2'; not known to Keras; allowed: ...; did you mean 'l1l2'?",
+        ),
+        (
+            "units: 100",
+            "units: 100, input_dim: 784",
+            f"{DENSE}.input_dim: unknown argument of Dense: the shape comes from",
+        ),
+        ("units: 100", "units: 100, name: my layer", f"{DENSE}.name: is 'my layer'; allowed: letters, digits"),
         ("0.1}", "-1}", f"{OPTIMIZER}.learning_rate: is -1; allowed: a number above 0"),
         ("0.1}", ".nan}", f"{OPTIMIZER}.learning_rate: is nan; allowed: a number above 0"),
         ("0.1}", f"1{'0' * 400}}}", f"{OPTIMIZER}.learning_rate: is 1000...; allowed: a number"),
@@ -171,7 +200,7 @@ RATE = f"{OPTIMIZER}.learning_rate"
         ("  mlp:", "  RESNET50_predictions:", "models.RESNET50_predictions: the name is taken: metrics/resnet50_pred"),
         ("  mlp:", f"  {'a' * 101}:", "not a version name; allowed: 1 to 100 letters"),
         (MODELS, MODELS + MODELS[8:].replace("mlp", "MLP"), "models.MLP: some file systems take it for 'mlp', another"),
-        ("  mlp:", "  7:", "models.7: is 7; input should be a valid string"),
+        ("  mlp:", "  7:", "models.7: is 7; input should be a valid string; put it in quotes"),
         # a schedule of the learning rate
         ("0.1}", "{name: CosinDecay}}", f"{RATE}.name: 'CosinDecay' is no Keras schedule; ...you mean 'CosineDecay'?"),
         ("0.1}", "{decay_steps: 5}}", f"{RATE}.name: missing; add this key"),
@@ -237,8 +266,13 @@ RATE = f"{OPTIMIZER}.learning_rate"
         ),
         (
             "epochs: 10",
-            "epochs: 10\n    class_weight: {3: 0}",
-            "models.mlp.class_weight.3: is 0; input should be greater",
+            "epochs: 10\n    class_weight: {3: -1}",
+            "models.mlp.class_weight.3: is -1; input should be greater",
+        ),
+        (
+            "epochs: 10",
+            "epochs: 10\n    class_weight: {'3': 2}",
+            "models.mlp.class_weight.3: is '3'; input should be a valid integer; leave the quotes out",
         ),
         (
             "epochs: 10",

@@ -300,7 +300,12 @@ def test_each_epoch_is_reported_with_those_before_it_also_where_a_training_goes_
     assert seen == [history[:1], history[:2], history]
 
 
-def test_a_loss_that_is_no_number_names_the_epoch_and_the_figure(digits):
+def test_a_network_that_loses_its_probabilities_while_it_trains_is_refused(digits):
+    with pytest.raises(UserError, match="^params.yaml: models.v.layers: the last layer gives numbers that are no prob"):
+        fit(version("Flatten", SOFTMAX, {"BatchNormalization": {"momentum": 0.5}}), digits)
+
+
+def test_a_loss_that_is_no_number_names_the_epoch_and_the_metric(digits):
     linear = {"Dense": {"units": 10}}
     with pytest.raises(UserError, match=r"^epoch 1: loss is (nan|inf): training diverged; lower .*learning_rate$"):
         fit(version("Flatten", linear, linear, SOFTMAX, optimizer=SGD | {"learning_rate": 1e30}), digits)
