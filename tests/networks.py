@@ -224,7 +224,7 @@ The values here are the defaults; without the last two blocks, nothing is watche
 
 ```yaml
     label_smoothing: 0.0        # of the loss, that of the validation split too; `evaluate` reports the loss without it
-    class_weight: {{}}            # {{3: 2.0}}: each 3 counts twice in the training loss; digits without a weight count once
+    class_weight: {{}}            # {{3: 2.0}}: each 3 counts twice in the training loss; digits without a weight count once, with 0 not at all
     early_stopping: {_flow(EarlyStopping())}
     reduce_lr_on_plateau: {_flow(ReduceLROnPlateau())}
 ```
