@@ -94,7 +94,7 @@ def classify_only(
     if problem := _problem(out, folder):
         raise UserError(f"--out: {out}: {problem}")
     found = entries(folder, weights, inference, settings, Tally({}))
-    if out.suffix.lower() == ".csv":
+    if out.name.lower().endswith(".csv"):
         write_csv(out, TABLE_HEADER, (row for entry in found for row in rows(entry)))
     else:
         write_json_list(out, found)
