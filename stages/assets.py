@@ -131,6 +131,12 @@ def load_assets(path: Path | str) -> list[Asset]:
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise cli.UserError(f"{path}: {', '.join(twice)} is named twice; give each asset a name of its own")
+    samples: dict[str, Asset] = {}
+    for asset in assets:
+        first = samples.setdefault(asset.sha256, asset) if asset.class_ids else asset
+        if set(first.class_ids) != set(asset.class_ids):
+            both = f"{first.name} and {asset.name}"
+            raise cli.UserError(f"{path}: {both} have the same sha256, so they need the same class_ids")
     return assets
 
 

@@ -12,6 +12,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 
@@ -104,7 +105,8 @@ def write_csv(path: Path | str, header: Sequence[str], rows: Iterable[Sequence[o
     """
     with atomic_file(path) as temporary:
         with temporary.open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
+            # Python 3.11 quotes a carriage return only where it is in the line's end.
+            writer = csv.writer(SimpleNamespace(write=lambda row: file.write(f"{row[:-2]}\n")), lineterminator="\r\n")
             writer.writerow(header)
             writer.writerows(rows)
         if not ended:

@@ -155,6 +155,16 @@ class Inference(Strict):
     top_k: Annotated[int, Field(ge=1, le=1000)]
     batch_size: Annotated[int, Field(ge=1, le=4096)]
 
+    @field_validator("images")
+    @classmethod
+    def _dvc_sees_a_change(cls, images: str) -> str:
+        if re.match("https?://", images, re.IGNORECASE):
+            raise refuse(
+                "DVC sees a change of the web page, but not of the images behind it; copy them into a folder, or run "
+                "`python -m stages.infer --images URL --out FILE`"
+            )
+        return images
+
 
 class Replicates(Strict):
     """How many seeds `make replicates` trains each version with: seed, seed + 1, ..."""

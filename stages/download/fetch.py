@@ -47,7 +47,10 @@ def named_mirrors() -> list[str]:
     """The folders and URLs, one a line, in the environment variable ASSETS_MIRROR and in the file .assets-mirror."""
     text = os.environ.get(MIRROR_VARIABLE, "")
     if MIRROR_FILE.is_file():
-        text += "\n" + MIRROR_FILE.read_text("utf-8")
+        try:
+            text += "\n" + MIRROR_FILE.read_text("utf-8-sig")
+        except UnicodeDecodeError:
+            raise cli.UserError(f"{MIRROR_FILE}: not UTF-8; save it in this encoding") from None
     lines = [line.strip() for line in text.splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -55,7 +58,7 @@ def named_mirrors() -> list[str]:
 def _in_mirror(mirror: str, name: str) -> File | Path:
     """Where a mirror has the file `name`; UserError if the mirror is no usable URL."""
     if "://" not in mirror:
-        return Path(mirror).expanduser() / name
+        return Path(os.path.expanduser(mirror)) / name  # Path.expanduser would raise for an unknown user
     try:
         return File(url=f"{mirror.rstrip('/')}/{quote(name)}")
     except ValidationError:

@@ -20,7 +20,8 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
     """
     if image.mode in ("I", "F", "LAB"):
         raise ImageError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
-    has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and image.info.get("icc_profile")
+    # It is None where Pillow could not put its pieces together or unpack it, and then is damaged, too.
+    has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and "icc_profile" in image.info
     rgb = _on_white(image)
     if has_profile:
         try:
@@ -65,7 +66,7 @@ def _upper_byte(image: Image.Image) -> np.ndarray:
     return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
 
 
-def convert_to_srgb(image: Image.Image, profile: bytes) -> None:
+def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
     """Convert the pixels of an image of mode RGB in place, by its ICC profile and the perceptual intent.
 
     Nothing is changed, to the bit, where the profile is sRGB under any name.
@@ -77,7 +78,7 @@ def convert_to_srgb(image: Image.Image, profile: bytes) -> None:
 
 
 @lru_cache(maxsize=16)  # a camera writes the same profile into all its images; comparing takes 3 ms
-def _transform(profile: bytes) -> ImageCms.ImageCmsTransform | None:
+def _transform(profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
     try:
         transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB, "RGB", "RGB")
     except (OSError, ValueError, TypeError) as error:

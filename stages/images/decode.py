@@ -40,6 +40,7 @@ from stages.images import colours, heif, other_formats
 from stages.images.limits import (
     DAMAGED,
     MAX_BYTES,
+    MAX_CHUNK,
     MAX_HEADER,
     MAX_JPEG_PIXELS,
     MAX_PIXELS,
@@ -81,6 +82,8 @@ TiffImagePlugin.READ_LIBTIFF = True
 # libtiff would write to standard error, without the image's name; what it says ends in a ImageError.
 with suppress(AttributeError):  # a Pillow without libtiff
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
+# Pillow's own limit, 1 MB, is below the largest colour profiles and texts that programs write.
+PngImagePlugin.MAX_TEXT_CHUNK = MAX_CHUNK
 # Each image has its own thread already; nothing but the image itself is looked at.
 AvifImagePlugin.DEFAULT_MAX_THREADS = heif_options.DECODE_THREADS = 1
 heif_options.THUMBNAILS = heif_options.DEPTH_IMAGES = heif_options.AUX_IMAGES = False
@@ -99,9 +102,10 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
     Raises ImageError for whatever the file holds.
     """
     try:
-        image = _open_image(data)
+        notes = [] if notes is None else notes
+        image = _open_image(data, notes)
         image.load()
-        return colours.to_rgb(_turn_upright(image), [] if notes is None else notes)
+        return colours.to_rgb(_turn_upright(image), notes)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:  # more than twice as many
@@ -118,10 +122,10 @@ def _reason(data: bytes, error: Exception) -> str:
         return named
     if unusual := other_formats.unusual(error):
         return unusual
-    return NOT_READ if isinstance(error, UnidentifiedImageError) else DAMAGED
+    return NOT_READ if isinstance(error, UnidentifiedImageError) and not other_formats.is_read(data) else DAMAGED
 
 
-def _open_image(data: bytes) -> Image.Image:
+def _open_image(data: bytes, notes: list[str]) -> Image.Image:
     """The image with its header read and checked, and no pixel decoded."""
     if heif.is_heif(data):
         data, codec = heif.still_image(data)
@@ -142,9 +146,10 @@ def _open_image(data: bytes) -> Image.Image:
         image = TiffImagePlugin.TiffImageFile(reader) if is_tiff else Image.open(reader, formats=FORMATS)
         _check(image)
         if is_tiff:
+            _check_samples(image)
             _check_profile(image, data)
         if image.format == "PNG":
-            _mend_transparent_value(image, bits=data[24])
+            _mend_transparent_value(image, data[24], notes)
     if image.format != "TIFF":  # libtiff takes the pixels from memory, only further tags are read
         reader.budget += MAX_BYTES
     return image
@@ -198,6 +203,14 @@ def _list_scans(jpeg: bytes) -> list[int]:
     return scans
 
 
+def _check_samples(tiff: TiffImagePlugin.TiffImageFile) -> None:
+    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0."""
+    is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())
+    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L"):
+        raise ImageError(other_formats.UNUSUAL_TIFF)
+
+
 def _check_profile(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
     """Refuse a TIFF that ends before the colour profile that its tags name, which Pillow would leave out in silence.
 
@@ -213,13 +226,17 @@ def _check_profile(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
         raise ImageError(DAMAGED)
 
 
-def _mend_transparent_value(image: Image.Image, bits: int) -> None:
-    """Bring a PNG's transparent value to the 8 bits a channel that Pillow brings the pixels to."""
+def _mend_transparent_value(image: Image.Image, bits: int, notes: list[str]) -> None:
+    """Bring a PNG's transparent value to the 8 bits a channel that Pillow brings the pixels to.
+
+    Where two values become one, an opaque pixel could not be told from a transparent one: all are opaque.
+    """
     value = image.info.get("transparency")
     if image.mode == "L" and bits < 8 and isinstance(value, int):
         image.info["transparency"] = value * 255 // (2**bits - 1)
-    elif image.mode == "RGB" and bits == 16 and isinstance(value, tuple):
-        image.info["transparency"] = tuple(part >> 8 for part in value)
+    elif image.mode == "RGB" and bits == 16 and value is not None:
+        del image.info["transparency"]
+        notes.append("transparent colour of 16 bits a channel, ignored")
 
 
 def _turn_upright(image: Image.Image) -> Image.Image:

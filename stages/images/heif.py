@@ -6,6 +6,7 @@ items, `iref`, `ipma`), 14496-15 (`hvcC`, NAL units) and the AV1 specification, 
 """
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 from stages.images.limits import (
@@ -74,11 +75,14 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     A film in the file is hidden, so that no decoder reads the list of its frames: the still image beside it is taken.
     Raises ImageError for a damaged file, one that costs too much, and one with a codec that is not read.
     """
-    top, film = {}, []
-    for kind, start, content in _boxes(memoryview(data)):
-        top.setdefault(kind, content)
-        if kind == b"moov":
-            film.append(start)
+    top, film, end = {}, [], 0
+    with suppress(_CutShortError):  # of what lies behind the last whole box, nothing is read
+        for kind, start, content in _boxes(memoryview(data)):
+            top.setdefault(kind, content)
+            end = start + (16 if data[start : start + 4] == b"\0\0\0\1" else 8) + len(content)
+            if kind == b"moov":
+                film.append(start)
+    data = data[:end]
     if b"meta" not in top:
         raise ImageError("a film without a still image" if film else DAMAGED)
     primary, items = _read_items(memoryview(data), top[b"meta"])
@@ -94,6 +98,8 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     if codec not in (b"av01", b"hvc1"):
         name = OTHER_CODECS.get(codec, "an unknown codec")
         raise ImageError(f"a HEIF image with {name} inside, which is not read; save it as JPEG or PNG")
+    if codec == b"av01" and _is_cropped(items[primary]):
+        raise ImageError("a cropped AVIF image, which is not read; save it as JPEG or PNG")
     return _without_film(data, film, codec) if film else data, "AVIF" if codec == b"av01" else "HEIF"
 
 
@@ -123,7 +129,7 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
         if parts > MAX_PARTS:
             raise ImageError(TOO_MUCH_HEADER)
         if not fields.position <= size <= len(data) - position:
-            raise ImageError(DAMAGED)
+            raise _CutShortError(DAMAGED)
         yield kind, position, data[position + fields.position : position + size]
         position += size
 
@@ -217,6 +223,15 @@ def _pixels(item: _Item) -> int:
     size = _Fields(item.properties[b"ispe"])
     size.take(4)
     return size.number(4) * size.number(4)
+
+
+def _is_cropped(item: _Item) -> bool:
+    """Whether the part to be shown (`clap`: two fractions, and the place) is smaller than the image; Pillow shows all."""
+    if not {b"clap", b"ispe"} <= item.properties.keys():
+        return False
+    part, size = _Fields(item.properties[b"clap"]), _Fields(item.properties[b"ispe"])
+    size.take(4)
+    return any(part.number(4) != size.number(4) * part.number(4) for _ in range(2))
 
 
 def _frames(item: _Item) -> int:

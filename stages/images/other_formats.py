@@ -5,6 +5,7 @@ import struct
 
 SAVE = "save it as JPEG or PNG"
 RAW = f"a camera's raw file, which is not read; {SAVE} with a raw converter"
+UNUSUAL_TIFF = f"an unusual kind of TIFF, which is not read; {SAVE}"
 FILM = f"a film, not an image; {SAVE}, one of its frames"
 
 SIGNATURES = [  # what a file starts with -> reason
@@ -19,9 +20,11 @@ SIGNATURES = [  # what a file starts with -> reason
     (rb"%!PS|\xc5\xd0\xd3\xc6", f"a PostScript drawing; {SAVE}"),
     (rb"version https://git-lfs", "a pointer of Git LFS in place of the file; run `git lfs pull`"),
     (rb"\x89PNG\r\n\x1a\n....CgBI", f"a PNG in the form of Apple's apps, which is not read; {SAVE}"),
+    (rb"MM\x00\+", UNUSUAL_TIFF),  # BigTIFF, big-endian
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|\xfd7zXZ", "an archive, not an image; unpack it"),
     (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|\xff\xd8\xff\xf7|.{128}DICM", f"a format that is not read; {SAVE}"),
 ]  # fmt: skip
+READ = rb"\x89PNG|GIF8[79]a|RIFF....WEBP"  # how a file starts whose format Pillow may not recognise when it is damaged
 COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
 COMPRESSIONS = {34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 RAW_COMPRESSIONS = {32767, 32769, 34713, 65535}  # Sony, Epson, Nikon, Pentax
@@ -53,6 +56,11 @@ def unusual(error: Exception) -> str | None:
         if str(error).startswith(message):
             return f"an unusual kind of {kind}, which is not read; {SAVE}"
     return None
+
+
+def is_read(data: bytes) -> bool:
+    """Whether a file starts as one of a format that is read, which Pillow recognises by more than the start."""
+    return re.match(READ, data, re.DOTALL) is not None
 
 
 def _tiff_tags(data: bytes) -> dict[int, int]:

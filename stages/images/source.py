@@ -17,6 +17,7 @@ from typing import Any
 from stages.common.cli import UserError
 from stages.images.limits import MAX_BYTES, ImageError
 
+READ_TIMEOUT = 60  # seconds that a web server may say nothing
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 
@@ -55,10 +56,13 @@ def _list_folder(folder: Path | str) -> list[str]:
 
 
 def _list_url(url: str) -> list[str]:
-    system, root = _open_url(url)
-    start = root.rstrip("/") + "/"
-    with _remote(url):
+    with _remote(url) as (system, root):
+        start = root.rstrip("/") + "/"
         names = [path[len(start) :] for path in system.find(root) if path.startswith(start)]
+        if not names:
+            system.ls(root)  # which says why, where `find` leaves out what it cannot list
+        if "http" in system.protocol:
+            names = [name for name in names if "?" not in name]  # links that sort the page anew
     return [name for name in names if name and not any(part.startswith(".") for part in name.split("/"))]
 
 
@@ -72,31 +76,48 @@ def image_path(folder: Path | str, name: str) -> str:
     return f"{str(folder).rstrip('/')}/{name}"
 
 
-def _open_url(url: str) -> tuple[Any, str]:
-    """Fsspec's file system for a URL, and the path in it; UserError where there is none."""
+@contextmanager
+def _remote(url: str) -> Iterator[tuple[Any, str]]:
+    """Fsspec's file system for a URL, and the path in it.
+
+    UserError, with the URL, for whatever the library behind it raises meanwhile; each has errors of its own.
+    """
     import fsspec  # only who uses it pays for its import
 
     try:
-        system, path = fsspec.url_to_fs(url)
+        system, path = fsspec.url_to_fs(url, **_options(url))
+        if "::" in url or "file" in system.protocol:  # that would follow links, and wait for pipes
+            raise UserError(f"inference.images: {url}: for a folder of this machine give its path, not a URL")
+        yield system, path
+    except (ImageError, MemoryError, UserError):
+        raise
     except ImportError as error:
         raise UserError(f"inference.images: {url}: {error}; for S3 run `make setup EXTRAS=s3`") from None
-    except ValueError as error:
-        raise UserError(f"inference.images: {url}: {error}; give a folder or a URL that fsspec knows") from None
-    if "::" in url or "file" in system.protocol:  # that would follow links, and wait for pipes
-        raise UserError(f"inference.images: {url}: for a folder of this machine give its path, not a URL")
-    return system, path
-
-
-@contextmanager
-def _remote(url: str) -> Iterator[None]:
-    """UserError, with the URL, for whatever the library behind it raises; each has errors of its own."""
-    try:
-        yield
-    except (ImageError, MemoryError):
-        raise
     except Exception as error:  # noqa: BLE001
-        reason = str(error).strip() or type(error).__name__
-        raise UserError(f"inference.images: {url}: {reason}; check the address, your access and the network") from None
+        raise UserError(
+            f"inference.images: {url}: {_reason(error)}; check the address, your access and the network"
+        ) from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError) and error.__cause__:  # fsspec's for any status of a web server
+        error = error.__cause__
+    if getattr(error, "status", None):
+        return f"the server answers {error.status} ({error.message})"
+    if isinstance(error, FileNotFoundError):
+        return "there is no such file or folder"
+    if isinstance(error, TimeoutError):
+        return "the server has stopped answering"
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _options(url: str) -> dict[str, Any]:
+    """What fsspec is told beside the URL."""
+    if not re.match("https?:", url):
+        return {}
+    from aiohttp import ClientTimeout
+
+    return {"client_kwargs": {"timeout": ClientTimeout(sock_connect=READ_TIMEOUT, sock_read=READ_TIMEOUT)}}
 
 
 def image_name(name: str) -> str:
@@ -113,15 +134,16 @@ def read_file(path: Path | str) -> bytes:
 
 
 def _read_url(url: str) -> bytes:
-    system, path = _open_url(url)
-    with _remote(url):
+    data = bytearray()
+    with _remote(url) as (system, path):
         try:
             with system.open(path, "rb") as file:
-                data = file.read(MAX_BYTES + 1)
+                while len(data) <= MAX_BYTES and (more := file.read(MAX_BYTES + 1 - len(data))):
+                    data += more  # of a web server's file of unknown length, what has arrived
         except PermissionError:
             raise ImageError("permission denied") from None
     _check_size(len(data))
-    return data
+    return bytes(data)
 
 
 def _check_size(size: int) -> None:
@@ -144,6 +166,7 @@ def _read_local(path: Path | str) -> bytes:
         if error.errno == errno.ELOOP:
             return _read_link(path)
         if error.errno not in reasons:
+            error.filename = str(path)  # which a failed read does not name
             raise
         raise ImageError(reasons[error.errno]) from None
 

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+from stages import resnet50
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import rounded, write_csv, write_json, write_json_list
@@ -54,6 +55,13 @@ def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
         raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
 
 
+def _check_class_ids(labelled: dict[str, tuple[str, set[str]]], weights: Path) -> None:
+    known = {class_id for class_id, _ in resnet50.load_classes(weights)}
+    for name, (_, class_ids) in labelled.items():
+        if unknown := ", ".join(sorted(class_ids - known)):
+            raise UserError(f"assets.yaml: {name}.class_ids: {unknown}: not in ImageNet's class index; correct it")
+
+
 def infer(
     folder: Path | str,
     weights: Path,
@@ -73,9 +81,12 @@ def infer(
         predictions: JSON in the order of the images' names: `image` and either `predictions` or `error`.
 
     Raises:
-        UserError: when the folder is missing or has no image that can be read, or weights or labels are damaged.
+        UserError: when the folder is missing or has no image that can be read, weights or labels are damaged, or a
+            label is none of ImageNet's classes.
     """
-    tally = Tally(load_labels(labels))
+    labelled = load_labels(labels)
+    _check_class_ids(labelled, weights)
+    tally = Tally(labelled)
     write_json_list(predictions, entries(folder, weights, inference, settings, tally))
     write_json(metrics, tally.metrics())
 
@@ -94,7 +105,7 @@ def classify_only(
     if problem := _problem(out, folder):
         raise UserError(f"--out: {out}: {problem}")
     found = entries(folder, weights, inference, settings, Tally({}))
-    if out.suffix.lower() == ".csv":
+    if out.name.lower().endswith(".csv"):
         write_csv(out, TABLE_HEADER, (row for entry in found for row in rows(entry)))
     else:
         write_json_list(out, found)

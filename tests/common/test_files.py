@@ -222,12 +222,11 @@ def test_json_refuses_what_json_cannot_hold_and_keeps_the_old_file(tmp_path, val
 
 
 def test_csv_is_read_back_as_it_was_whatever_the_texts_hold(tmp_path):
-    rows = [["a,b", 'say "hi"'], ["two\nlines", ""], ["é", " spaces "], [1, 0.1]]
+    rows = [["a,b", 'say "hi"'], ["two\nlines", ""], ["Icon\r", "\r\n"], ["é", " spaces "], [1, 0.1]]
     write_csv(tmp_path / "a.csv", ["x", "y"], iter(rows))
     with (tmp_path / "a.csv").open(newline="", encoding="utf-8") as file:
         assert list(csv.reader(file)) == [["x", "y"], *[[str(cell) for cell in row] for row in rows]]
-    assert b"\r" not in (tmp_path / "a.csv").read_bytes()
-    assert (tmp_path / "a.csv").read_bytes().startswith(b'x,y\n"a,b","say ""hi"""\n')
+    assert (tmp_path / "a.csv").read_bytes().startswith(b'x,y\n"a,b","say ""hi"""\n"two\nlines",\n"Icon\r","\r\n"\n')
 
 
 def test_an_error_while_rows_are_made_keeps_the_old_file(tmp_path):

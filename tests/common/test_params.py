@@ -137,6 +137,11 @@ RATE = f"{OPTIMIZER}.learning_rate"
         ("- Flatten", "-", f"{LAYER}: None is no layer; write `Name`"),
         ("- Flatten", "- {Dense: {units: 1}, Dropout: {rate: 0.5}}", f"{LAYER}: {{'Dense': ...}} is no layer"),
         ("- Flatten", "- Dropout: 0.5", f"{LAYER}.Dropout: 0.5 are no arguments; write `Dropout: {{argument: value}}`"),
+        (
+            "images: data/sample_images",
+            "images: HTTPS://h/x",
+            "inference.images: DVC sees a change of the web page, but",
+        ),
         ("images: data/sample_images", "images: 5", "inference.images: is 5; input should be a valid string"),
         # a value out of range
         ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),

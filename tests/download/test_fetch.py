@@ -269,6 +269,18 @@ def test_mirrors_are_named_in_the_environment_and_in_a_file(tmp_path, monkeypatc
     Path(".assets-mirror").write_text("# ours\n\n  /srv/my files \n")
     monkeypatch.setenv("ASSETS_MIRROR", "http://127.0.0.1/a")
     assert named_mirrors() == ["http://127.0.0.1/a", "/srv/my files"]
+    monkeypatch.delenv("ASSETS_MIRROR")
+    Path(".assets-mirror").write_text("/srv/größe", "utf-8-sig")
+    assert named_mirrors() == ["/srv/größe"]
+    for encoding in ("latin-1", "utf-16"):
+        Path(".assets-mirror").write_text("/srv/größe", encoding)
+        with pytest.raises(UserError, match=r"^\.assets-mirror: not UTF-8; save it in this encoding$"):
+            named_mirrors()
+
+
+def test_a_mirror_of_a_user_that_does_not_exist_is_a_folder_that_is_not_there(server, fetcher):
+    with pytest.raises(UserError, match=r"~nosuchuser/x.*there is no such file"):
+        fetch(fetcher(["~nosuchuser/x"]), asset(f"{server.url}/missing"))
 
 
 @pytest.mark.parametrize(
@@ -705,6 +717,23 @@ def test_a_mistake_in_the_manifest_is_named_with_its_key(old, new, message, tmp_
     path.write_text(text.replace(old, new, 1), "utf-8")
     with pytest.raises(UserError, match=message):
         load_assets(path)
+
+
+def test_one_image_may_not_have_two_labels(tmp_path):
+    """An image is known by its bytes, so one of the two would count."""
+    first, second, *_ = assets = [asset.model_dump() for asset in load_assets(ROOT / "assets.yaml") if asset.class_ids]
+    assets = [
+        {key: value for key, value in asset.items() if key != "sources"} | {"sources": [{"url": "http://h/x"}]}
+        for asset in assets
+    ]
+    path = tmp_path / "assets.yaml"
+    assets[1]["sha256"] = first["sha256"]
+    path.write_text(json.dumps(assets))
+    with pytest.raises(UserError, match=f"{first['name']} and {second['name']} have the same sha256, so they need the"):
+        load_assets(path)
+    assets[1]["class_ids"] = first["class_ids"][::-1]
+    path.write_text(json.dumps(assets))
+    assert load_assets(path)
 
 
 NONSENSE = [b"", b"{}", b"[]", b"- 1\n- [x]\n- name: 3", b"\xff\xfe\x00", b"[" * 90_000, b"#" * 2_000_000]

@@ -266,7 +266,6 @@ FORMATS = {
     "tiff premultiplied": (premultiplied_tiff(), left_half_white_grey(), 0),
     "png grey 16 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] * 257, 9), 16, (9,)), left_half_white_grey(), 1),
     "png grey 4 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] // 17, 5), 4, (5,)), left_half_white_grey(), 10),
-    "png 16 bit transparent value": (png_with_transparent_value(marked(RGB * 257, 9 * 257), 16, (9 * 257,) * 3), left_half_white(), 1),
     "heic": (encoded(PHOTO, "HEIF", quality=95), RGB, 5),
     "heic of tiles": (encoded(PHOTO.resize((192, 224)), "HEIF", quality=95, tile_size=64), np.asarray(PHOTO.resize((192, 224))), 5),
     "heic grey": (encoded(PHOTO.convert("L"), "HEIF", quality=95), GREY, 3),
@@ -536,13 +535,42 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
         (encoded(PHOTO, "EPS"), "a PostScript drawing; save it as JPEG or PNG"),
         (encoded(PHOTO, "PPM"), "a format that is not read; save it as JPEG or PNG"),
         (FORMATS["png"][0][:5000], "damaged or cut short"),
+        (FORMATS["png"][0].replace(b"IHDR", b"IHDX"), "damaged or cut short"),
+        (FORMATS["gif"][0][:9], "damaged or cut short"),
+        (FORMATS["webp"][0].replace(b"WEBPVP8 ", b"WEBPXXXX"), "damaged or cut short"),
     ],
-    ids=["zero bytes", "one byte", "a web page", "the start of a JPEG", "EPS", "PPM", "half a PNG"],
+    ids=[
+        "zero bytes",
+        "one byte",
+        "a web page",
+        "the start of a JPEG",
+        "EPS",
+        "PPM",
+        "half a PNG",
+        "no PNG header",
+        "the start of a GIF",
+        "no WebP header",
+    ],
 )
 def test_other_files_are_refused_with_a_reason(tmp_path, content, reason):
     with pytest.raises(ImageError) as error:
         read(tmp_path, content, "photo.png")
     assert str(error.value) == reason
+
+
+def with_property(image: bytes, added: bytes) -> bytes:
+    """An AVIF or HEIC file with one more property of its first item, marked as essential."""
+    ipma, ipco, iprp, meta, iloc = (image.index(kind) - 4 for kind in (b"ipma", b"ipco", b"iprp", b"meta", b"iloc"))
+    count, index = image[ipma + 18], 1 + len(list(heif._boxes(memoryview(image)[ipco + 8 : ipma])))
+    changed = bytearray(image)
+    changed[ipma + 18] += 1
+    changed[ipma + 19 + count : ipma + 19 + count] = bytes([0x80 | index])
+    changed[ipma:ipma] = added
+    longer = {ipma + len(added): 1, ipco: len(added), iprp: len(added) + 1, meta: len(added) + 1}
+    place = image.index(struct.pack(">I", image.index(b"mdat") + 4), iloc)  # of the item's data
+    for start, more in (longer | {place: len(added) + 1}).items():
+        changed[start : start + 4] = (int.from_bytes(changed[start : start + 4], "big") + more).to_bytes(4, "big")
+    return bytes(changed)
 
 
 OTHERS = {  # what it is: (its first bytes, what the reason names)
@@ -574,6 +602,10 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "icon": (b"\0\0\1\0\1\0", "format"),
     "webp in a tiff": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, 50001)), "TIFF with WebP"),
     "jpeg 2000 in a tiff": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, 34712)), "TIFF with JPEG 2000"),
+    "tiff big of the other order": (b"MM\0+\0\x08\0\0", "unusual kind of TIFF"),
+    "tiff of grey and transparency in planes": (encoded(PHOTO.convert("LA"), "TIFF", tiffinfo={284: 2}), "unusual kind of TIFF"),
+    "tiff of grey below 0": (tiff(bytes(8), 8, 1, kind=2), "unusual kind of TIFF"),
+    "avif cropped": (with_property(FORMATS["avif"][0], box(b"clap", struct.pack(">8I", 64, 1, 64, 1, 0, 1, 0, 1))), "cropped AVIF image"),
     "bmp of 4 bits a colour": (b"BM" + struct.pack("<IHHIIiiHHIIiiII3I", 0, 0, 0, 70, 40, 4, 1, 1, 16, 3, 8, 0, 0, 0, 0, 0xF00, 0xF0, 0xF) + bytes(12), "unusual kind of BMP"),
     "bmp of 64 bits": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 4, 1, 1, 64, 0, 32, *[0] * 4) + bytes(32), "unusual kind of BMP"),
 }  # fmt: skip
@@ -585,6 +617,34 @@ def test_what_is_not_read_is_named_with_what_to_do(tmp_path, name):
     with pytest.raises(ImageError, match=reason) as error:
         read(tmp_path, content)
     assert re.search("save it|save one|unpack|git lfs pull|without a still image", str(error.value))
+
+
+def test_a_part_that_is_the_whole_image_is_read(tmp_path):
+    whole = box(b"clap", struct.pack(">8I", 2 * WIDTH, 2, HEIGHT, 1, 0, 1, 0, 1))
+    assert difference(read(tmp_path, with_property(FORMATS["avif"][0], whole)), RGB) < 5
+
+
+@pytest.mark.parametrize("name", ["avif", "avif animated", "heic", "heic of tiles"])
+@pytest.mark.parametrize("tail", [b"bytes of some program", bytes(40), b"\0\xff\xff\xffmoov"])
+def test_bytes_behind_a_heif_image_do_not_matter(tmp_path, name, tail):
+    content, expected, allowed = FORMATS[name]
+    assert difference(read(tmp_path, content + tail), expected) <= allowed
+
+
+def test_a_png_with_a_text_and_a_profile_of_megabytes_is_read(tmp_path):
+    text = png_chunk(b"zTXt", b"workflow\0\0" + zlib.compress(bytes(9_000_000)))
+    icc = png_chunk(b"iCCP", b"icc\0\0" + zlib.compress(profile(*SPACES["Display P3"]) + bytes(3_000_000)))
+    content = FORMATS["png"][0]
+    assert (
+        difference(read(tmp_path, content[:33] + icc + text + content[33:]), as_srgb(RGB, *SPACES["Display P3"])) < 0.7
+    )
+
+
+def test_a_transparent_colour_of_16_bits_leaves_others_with_the_same_upper_bits_alone():
+    notes: list[str] = []
+    content = png_with_transparent_value(RGB * 257 // 200, 16, (0, 0, 0))  # dark: its upper bits are 0 or 1
+    assert (np.asarray(decode.decode(content, notes)) == RGB * 257 // 200 >> 8).all()
+    assert notes == ["transparent colour of 16 bits a channel, ignored"]
 
 
 def test_libraries_write_nothing_to_standard_error(tmp_path):
@@ -731,6 +791,27 @@ def test_pixels_stay_to_the_bit(image, icc, notes):
     content = encoded(image, "JPEG", icc_profile=icc)
     assert (np.asarray(decode.decode(content, seen)) == np.asarray(decode.decode(encoded(image, "JPEG")))).all()
     assert seen == notes
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        encoded(PHOTO, "JPEG", icc_profile=bytes(100_000)).replace(b"ICC_PROFILE\0\1\2", b"ICC_PROFILE\0\1\3"),
+        FORMATS["png"][0][:33] + png_chunk(b"iCCP", b"icc\0\0no profile") + FORMATS["png"][0][33:],
+    ],
+    ids=["jpeg with a piece missing", "png that cannot be unpacked"],
+)
+def test_a_profile_that_is_not_there_as_a_whole_is_noted(content):
+    notes: list[str] = []
+    decode.decode(content, notes)
+    assert notes == ["damaged or unfit colour profile, ignored"]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_nothing_is_noted_of_a_usual_file(name):
+    notes: list[str] = []
+    decode.decode(FORMATS[name][0], notes)
+    assert notes == []
 
 
 # The outline of HEIF

@@ -301,7 +301,7 @@ def strangers(samples, tmp_path):
     folder = tmp_path / "strangers"
     (folder / "below").mkdir(parents=True)
     shutil.copy(samples / "chelsea.png", folder / "a, b.png")
-    shutil.copy(samples / "coffee.png", folder / "below/c.png")
+    shutil.copy(samples / "coffee.png", folder / "below/Icon\r")
     (folder / 'two\n"lines"').write_text("text")
     return folder
 
@@ -309,11 +309,12 @@ def strangers(samples, tmp_path):
 def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resnet50_folder, tmp_path):
     entries = json.loads(classify(strangers)[0])
     lay(tmp_path, resnet50=resnet50_folder)
-    for name in ("new/out.json", "new/OUT.CSV"):
+    for name in ("new/out.json", "new/OUT.CSV", "new/.csv"):
         done = stage("infer", "--images", strangers, "--out", name, cwd=tmp_path)
         assert done.returncode == 0, done.stderr
         assert "warning: 'two\\n\"lines\"': no image that can be read" in done.stderr
     assert json.loads((tmp_path / "new/out.json").read_text()) == entries
+    assert (tmp_path / "new/.csv").read_bytes() == (tmp_path / "new/OUT.CSV").read_bytes()
     with (tmp_path / "new/OUT.CSV").open(newline="", encoding="utf-8") as file:
         header, *lines = csv.reader(file)
     assert header == ["image", "rank", "class_id", "label", "probability", "error"]
@@ -325,7 +326,7 @@ def test_any_folder_is_classified_into_one_file(stage, classify, strangers, resn
             expected.append([entry["image"], "", "", "", "", entry["error"]])
     assert len(lines) == 7
     assert lines == expected
-    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == ["OUT.CSV", "out.json"]
+    assert sorted(path.name for path in (tmp_path / "new").iterdir()) == [".csv", "OUT.CSV", "out.json"]
 
 
 @pytest.mark.parametrize(
@@ -444,3 +445,15 @@ def test_damaged_labels_are_named(resnet50_folder, samples, tmp_path):
         with pytest.raises(UserError, match=r"labels\.json: not a file of labels: .*; delete it and run `dvc repro`"):
             infer(samples, resnet50_folder, labels, tmp_path / "m", tmp_path / "p", SMALL, 2)
     assert list(tmp_path.iterdir()) == [labels]
+
+
+def test_a_label_that_is_no_class_is_named(downloaded, resnet50_folder, samples, tmp_path):
+    """It would count as a wrong prediction."""
+    labels = json.loads((downloaded / "data/sample_labels.json").read_text())
+    labels["pug.heic"]["class_ids"].append("n99999999")
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    with pytest.raises(
+        UserError, match=r"^assets\.yaml: pug\.heic\.class_ids: n99999999: not in ImageNet's class index"
+    ):
+        infer(samples, resnet50_folder, tmp_path / "labels.json", tmp_path / "m", tmp_path / "p", SMALL, 2)
+    assert os.listdir(tmp_path) == ["labels.json"]

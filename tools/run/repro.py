@@ -15,7 +15,7 @@ from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
 from tools.checkout import unmerged
-from tools.run import alone, jobs, prune, results, watched
+from tools.run import alone, images, jobs, prune, results, watched
 from tools.verify import promise
 
 
@@ -44,6 +44,7 @@ def main() -> None:
     args, others = parser.parse_known_args()
     watched.parse_once()
     params = load_params(paths.PARAMS).model_dump()
+    images.check(params["inference"]["images"])
     count = args.jobs or jobs.fitting(params)
     targets = [each for each in others if not each.startswith("-")]
     if count > 1 and targets != others:
