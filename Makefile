@@ -3,51 +3,56 @@ PYTHON ?= python3
 EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
-unexport PYTHONPATH PYTHONHOME  # DVC and the tools use what .venv has
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # DVC and the tools use what .venv has
+
+# What a variable holds goes to the shell as it is: as words in quotes, or as an option that is left out where there is nothing.
+quote = '$(subst ','\'',$1)'
+quoted = $(foreach each,$(value $1),$(call quote,$(each)))
+option = $(if $(value $2),--$1 $(call quote,$(value $2)))
 
 .PHONY: repro merge test test-all roots setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
 
 repro: setup            ## run the pipeline to the end; JOBS=2: so many stages at a time (JOBS=auto: as cores and memory allow)
-	.venv/bin/python -m tools.run.repro $(if $(JOBS),--jobs $(JOBS))
+	.venv/bin/python -m tools.run.repro $(call option,jobs,JOBS)
 
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
-	.venv/bin/python -m tools.run.merge $(if $(JOBS),--jobs $(JOBS))
+	.venv/bin/python -m tools.run.merge $(call option,jobs,JOBS)
 
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
-	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(if $(JOBS),--jobs $(JOBS)) replicates/dvc.yaml)
+	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(call option,jobs,JOBS) replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out
-	.venv/bin/python -m tools.verify $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO))
+	.venv/bin/python -m tools.verify $(call option,rev,REV) $(call option,who,WHO)
 
 sign: setup             ## sign your statement about a revision (REV=...) with your SSH key (KEY=...)
-	.venv/bin/python -m tools.verify.trust sign $(if $(REV),--rev $(REV)) $(if $(WHO),--who $(WHO)) $(if $(KEY),--key $(KEY))
+	.venv/bin/python -m tools.verify.trust sign $(call option,rev,REV) $(call option,who,WHO) $(call option,key,KEY)
 
 trust: setup            ## count the signers who saw the same bytes of a revision (REV=...); fails below K (default 2)
-	@.venv/bin/python -m tools.verify.trust count $(if $(REV),--rev $(REV)) $(if $(K),--least $(K))
+	@.venv/bin/python -m tools.verify.trust count $(call option,rev,REV) $(call option,least,K)
 
 gate: setup             ## compare the metrics with a revision (BASE=..., default main); fails where one got too much worse
-	@.venv/bin/python -m tools.compare.gate --base $(or $(BASE),main)
+	@.venv/bin/python -m tools.compare.gate $(call option,base,BASE)
 
 report: setup           ## the report; with BASE=revision, that one's figures beside today's; FORMAT=text (for a terminal), markdown (for a pull request)
-	@$(if $(filter html,$(FORMAT)),.venv/bin/python -m tools.compare.report $(if $(BASE),--base $(BASE)),.venv/bin/python -m tools.compare.summary --base $(or $(BASE),main) --format $(FORMAT))
+	@.venv/bin/python -m tools.compare.$(if $(filter html,$(FORMAT)),report,summary $(call option,format,FORMAT)) $(call option,base,BASE)
 
 # Neither the times nor the hashes of files.
 experiments: NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
 experiments: setup      ## table of the experiments: what was changed, and the metrics
-	@.venv/bin/dvc exp show --only-changed --drop '$(NOT_SHOWN)'
+	@.venv/bin/python -m dvc exp show --only-changed --drop '$(NOT_SHOWN)'
 
 ci-repro: setup         ## fetch what a remote or the run-cache has, and run the other stages
-	.venv/bin/python -m stages.common.params params.yaml
-	.venv/bin/dvc repro --pull
+	.venv/bin/python -m tools.run.repro --pull
 
 ci-recorded: setup      ## fail if dvc.lock and metrics/ in Git are not what the pipeline gives
-	@changed=$$(git status --porcelain -- dvc.lock metrics); test -z "$$changed" || \
+	@changed=$$(git status --porcelain --untracked-files=all --ignored=matching -- dvc.lock metrics ':!*.part' ':!*.DS_Store'); test -z "$$changed" || \
 		{ echo "error: commit what \`dvc repro\` gives; not in Git as it is here:"; echo "$$changed"; exit 1; } >&2
 
 ci-report: setup        ## write the report to report.md and to the summary of GitHub's job
-	@$(MAKE) --silent --old-file=setup report FORMAT=markdown > report.md
+	@.venv/bin/python -m tools.compare.summary --format markdown $(call option,base,BASE) > report.md.part
+	@mv report.md.part report.md
 	@cat report.md >> "$${GITHUB_STEP_SUMMARY:-/dev/null}"
 
 screenshot: setup       ## take the README's image of the report; needs chromium and chromium-driver
@@ -57,19 +62,19 @@ faults: setup           ## break runs on purpose, many times, and write what hap
 	.venv/bin/python -m tools.faults --write docs/faults.md
 
 push: setup             ## send results and run-cache to the remote (REMOTE=..., default DVC's; VERIFY=1 mends wrong bytes there)
-	.venv/bin/python -m tools.run.share push $(if $(REMOTE),--remote $(REMOTE)) $(if $(VERIFY),--verify)
+	.venv/bin/python -m tools.run.share push $(call option,remote,REMOTE) $(if $(VERIFY),--verify)
 
 pull: setup             ## fetch them, check every byte and put them in place (REMOTE=...)
-	.venv/bin/python -m tools.run.share pull $(if $(REMOTE),--remote $(REMOTE))
+	.venv/bin/python -m tools.run.share pull $(call option,remote,REMOTE)
 
 check-cache: setup      ## compare the cache with its hashes, remove what is wrong, mend it from the remote (REMOTE=...)
-	.venv/bin/python -m tools.run.share cache $(if $(REMOTE),--remote $(REMOTE))
+	.venv/bin/python -m tools.run.share cache $(call option,remote,REMOTE)
 
 readme: setup           ## write the tables of README.md and docs/ anew
 	.venv/bin/python -m tools.docs.readme
 
 bench: setup setup-bench  ## measure everything side by side; nothing else may run meanwhile; PARTS="networks ray scaling": these, which take longer
-	.venv/bin/python -m benchmarks $(PARTS)
+	.venv/bin/python -m benchmarks $(call quoted,PARTS)
 	.venv/bin/python -m tools.docs.readme
 
 test: setup             ## the tests that take minutes in all
@@ -79,7 +84,7 @@ test-all: setup setup-tests  ## these and the tests marked `slow`, with all extr
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 roots: setup            ## the steps of the Dockerfile in a fresh Debian (kept in ROOTS=...), and Arm64; needs root and debootstrap
-	ROOTS=$(or $(ROOTS),1) .venv/bin/python -m pytest tests/pipeline/test_roots.py
+	ROOTS=$(call quote,$(or $(value ROOTS),1)) .venv/bin/python -m pytest tests/pipeline/test_roots.py
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .
@@ -89,7 +94,7 @@ help:                   ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 setup:                  ## build .venv from the locks, or mend it; with extras: EXTRAS="ray s3 ssh jax gpu"
-	@$(SETUP) $(EXTRAS)
+	@$(SETUP) $(call quoted,EXTRAS)
 
 setup-ray setup-bench: setup
 	@$(SETUP) $(@:setup-%=%)

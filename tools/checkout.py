@@ -10,17 +10,24 @@ from stages.common.cli import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 
-# What a Git hook sets; it would turn every git command below to another repository.
-HOOK_VARIABLES = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
+# What a Git hook sets would turn every git command below to another repository; the last one may forbid to clone this one.
+ASTRAY = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR"}
+ASTRAY |= {"GIT_ALLOW_PROTOCOL"}
 
 
 def git(folder: Path, *arguments: str) -> str:
     """Run a git command in `folder`, without the user's hooks; UserError with git's own words if it fails."""
-    env = {key: value for key, value in os.environ.items() if key not in HOOK_VARIABLES}
+    env = {key: value for key, value in os.environ.items() if key not in ASTRAY}
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
-    done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    try:
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        if error.filename != "git":
+            raise
+        raise UserError("git is not installed, or not on PATH; install it (Debian: git)") from None
     if done.returncode:
-        raise UserError(f"git {arguments[0]}: {done.stderr.strip() or 'failed'}")
+        name = next(word for word in arguments if word != "-c" and "=" not in word)  # behind the options of git itself
+        raise UserError(f"git {name}: {done.stderr.strip() or 'failed'}")
     return done.stdout
 
 
@@ -34,10 +41,19 @@ def commit_of(rev: str) -> str:
     raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
 
 
+def complete(commit: str) -> None:
+    """Let Git fetch the files of a commit at once that a partial clone (`--filter=blob:none`) lacks; DVC cannot.
+
+    Those that are as they are here, are here. The rest Git needs to count how they differ.
+    """
+    git(ROOT, "diff", "--shortstat", "--no-ext-diff", commit, "--", ".")
+
+
 def extract(rev: str, folder: Path) -> None:
     """Put what Git keeps of the project at a revision into an empty folder."""
-    packed = folder / "files.zip"
-    git(ROOT, "archive", "--format=zip", f"--output={packed}", commit_of(rev))
+    packed, commit = folder / "files.zip", commit_of(rev)
+    complete(commit)
+    git(ROOT, "archive", "--format=zip", f"--output={packed}", commit)
     # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
     with zipfile.ZipFile(packed) as archive:
         archive.extractall(folder)
@@ -46,7 +62,7 @@ def extract(rev: str, folder: Path) -> None:
 
 def top() -> tuple[Path, str]:
     """The top folder of the Git repository, and the project's path below it: "", or "ml/digits/" in a larger one."""
-    folder, prefix = git(ROOT, "rev-parse", "--show-toplevel", "--show-prefix").splitlines()
+    folder, prefix = (git(ROOT, "rev-parse", f"--show-{name}")[:-1] for name in ("toplevel", "prefix"))
     return Path(folder), prefix
 
 

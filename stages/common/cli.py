@@ -45,7 +45,12 @@ def parser(doc: str) -> argparse.ArgumentParser:
 
 
 def run(main: Callable[[], None]) -> None:
-    """Call `main` and exit: 0 when it returns, 1 with one message and no traceback for what a user can cause."""
+    """Call `main` and exit: 0 when it returns, 1 with one message and no traceback for what a user can cause.
+
+    What it prints is UTF-8 in every locale.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(encoding="utf-8", errors=stream.errors)
     try:
         main()
     except UserError as error:

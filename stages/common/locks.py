@@ -52,8 +52,9 @@ def installed(folders: Iterable[str]) -> dict[str, str]:
     found = {}
     for folder in filter(os.path.isdir, folders):
         for entry in os.listdir(folder):
-            if entry.endswith((".dist-info", ".egg-info")) and "-" in entry:
-                name, version = entry.rpartition(".")[0].split("-")[:2]
+            stem, _, kind = entry.rpartition(".")
+            if kind in ("dist-info", "egg-info") and "-" in stem:  # setuptools' NAME.egg-info has no version
+                name, version = stem.split("-")[:2]
                 found.setdefault(_normalised(name), version)
     return found
 

@@ -60,6 +60,12 @@ def test_too_little_memory_for_a_library_is_told(body):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_what_is_printed_is_utf_8_in_every_locale(stream):
+    done = run(f"import sys\nprint('▁█', file=sys.{stream})", env=os.environ | {"PYTHONIOENCODING": "iso-8859-1"})
+    assert (done.returncode, getattr(done, stream)) == (0, "▁█\n")
+
+
 def test_a_fault_of_the_program_keeps_its_traceback():
     done = run("1 / 0")
     assert done.returncode == 1

@@ -109,3 +109,10 @@ def test_without_pythonpath_the_search_stays_as_it_is(tmp_path):
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_what_setuptools_leaves_beside_the_sources_has_no_version_and_is_passed_over(tmp_path):
+    """`pip install -e .` makes such a folder in the project's own, which Python searches."""
+    (tmp_path / "reproducible_mnist.egg-info").mkdir()
+    (tmp_path / "plum-1.0-py3.11.egg-info").mkdir()
+    assert locks.installed([str(tmp_path)]) == {"plum": "1.0"}

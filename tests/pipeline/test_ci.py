@@ -122,3 +122,34 @@ def test_the_steps_of_the_workflow_run(merged):
     assert page.read_text().startswith("## Results\n")
     assert "| models.cnn.optimizer.learning_rate | `0.05` | `0.005` |" in page.read_text()
     assert "https://example.org/1/metrics/plots/confusion_cnn.png" in page.read_text()
+
+
+def test_a_clone_with_neither_remote_nor_cache_runs_all(toy_origin, tmp_path):
+    """`dvc repro --pull` alone fails there."""
+    clone = toy_origin.clone(tmp_path / "clone")
+    assert "plots" in clone.stages_run(clone.make("ci-repro"))
+    clone.make("ci-recorded")
+
+
+@pytest.mark.parametrize("hidden", ["untracked", "ignored"])
+def test_results_that_git_was_told_not_to_show_are_missed(toy, hidden):
+    toy.make("ci-recorded")
+    if hidden == "untracked":
+        toy.run("git", "config", "status.showUntrackedFiles", "no")
+    else:
+        (toy.folder / ".git/info/exclude").write_text("*.csv\n*.part\n.DS_Store\n")
+    for name in ("new.csv", "new.csv.part", ".DS_Store"):
+        (toy.folder / "metrics/history" / name).touch()
+        if hidden == "untracked":
+            break
+    *_, line, _ = toy.make("ci-recorded", status=2).splitlines()
+    assert line[2:] == " metrics/history/new.csv"
+
+
+@pytest.mark.parametrize("option", ["-w", "-C."])
+def test_the_report_has_no_words_of_make(toy, option):
+    toy.make(option, "ci-report")
+    report = toy.folder / "report.md"
+    assert report.read_text().startswith("## Results\n")
+    toy.make(option, "ci-report", "BASE=nowhere", status=2)
+    assert report.read_text().startswith("## Results\n"), "the last whole one stays"

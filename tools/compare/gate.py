@@ -20,7 +20,7 @@ from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
 from stages.common.yaml_files import load_yaml
-from tools.checkout import refuse_unmerged
+from tools.checkout import commit_of, complete, refuse_unmerged
 from tools.compare import luck
 from tools.compare.luck import Evidence
 from tools.markdown import table as markdown_table
@@ -70,8 +70,10 @@ def load_rules(path: Path) -> dict[str, dict | list]:
 
 def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
     """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}."""
+    commit = commit_of(base)
+    complete(commit)
     done = subprocess.run(
-        [sys.executable, "-m", "dvc", what, "diff", *options, "--json", base], capture_output=True, text=True
+        [sys.executable, "-m", "dvc", what, "diff", *options, "--json", commit], capture_output=True, text=True
     )
     if done.returncode:
         raise UserError(f"dvc {what} diff {base}: {done.stderr.strip().removeprefix('ERROR: ')}")

@@ -14,6 +14,7 @@ import psutil
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
+from dvc.scm import SCMError
 from dvc.utils.serialize import load_yaml
 from voluptuous import Invalid
 
@@ -42,9 +43,11 @@ def take_lock() -> int:
 
 
 def others() -> list[psutil.Process]:
-    """The processes of this user that run DVC or a stage in this checkout."""
-    found = []
+    """The processes of this user that run DVC or a stage in this checkout, but those that wait for this one."""
+    found, own = [], psutil.Process().parents()
     for process in psutil.process_iter():
+        if process in own:
+            continue
         try:
             folder, command = Path(process.cwd()), process.cmdline()
         except (psutil.Error, OSError):  # it ended, or is another user's
@@ -56,8 +59,10 @@ def others() -> list[psutil.Process]:
 
 
 def _module(command: list[str]) -> str | None:
-    """The package that `python -m` runs."""
-    return command[command.index("-m") + 1].split(".")[0] if "-m" in command[:-1] else None
+    """The package that `python -m` runs; `git commit -m` is no such command."""
+    if "-m" not in command[:-1] or not Path(command[0]).name.lower().startswith("python"):
+        return None
+    return command[command.index("-m") + 1].split(".")[0]
 
 
 def wait_for_others() -> None:
@@ -117,6 +122,12 @@ def wait() -> int:
     lock = take_lock()
     wait_for_others()
     mend()
-    with Repo(str(ROOT)) as repo:
-        check_cache(Path(repo.cache.legacy.path))
+    try:
+        with Repo(str(ROOT)) as repo:
+            check_cache(Path(repo.cache.legacy.path))
+    except SCMError:
+        raise UserError(
+            f"{ROOT}: no Git repository, as DVC needs one; run `git init`, or to do without, "
+            "`.venv/bin/dvc config --local core.no_scm true`"
+        ) from None
     return lock

@@ -71,12 +71,15 @@ def prune() -> None:
 
 
 def remove(path: Path, digest: str | None = None) -> None:
-    """Remove a file or folder of the project, unless its hash is another than `digest`."""
-    if not path.exists() or not path.resolve().is_relative_to(ROOT):
+    """Remove a file, folder or link (not what it leads to) of the project, unless its hash is another than `digest`."""
+    if not os.path.lexists(path):
         return
-    if digest and md5(path) != digest:
-        cli.warn(f"{path.relative_to(ROOT)} stays: it is not what dvc.lock says; remove it, if nobody needs it")
-    elif path.is_dir():
+    name = os.path.relpath(path, ROOT)
+    if name.startswith(os.pardir):
+        cli.warn(f"{path} stays: it is outside the project; remove it, if nobody needs it")
+    elif digest and path.exists() and md5(path) != digest:
+        cli.warn(f"{name} stays: it is not what dvc.lock says; remove it, if nobody needs it")
+    elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
         path.unlink()

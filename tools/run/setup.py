@@ -195,8 +195,20 @@ def remove_cut_bytecode() -> None:
                 file.unlink()
 
 
+def is_elsewhere() -> bool:
+    """Whether `.venv` was moved or copied here: its commands start the Python of the folder that it was made in."""
+    try:
+        start = (VENV / "bin/dvc").read_bytes()[:5000].replace(b"'\"'\"'", b"'")  # as uv writes a quote in a path
+    except OSError:
+        return False
+    pythons = [os.fsencode(folder / "bin/python") for folder in (VENV, VENV.resolve())]
+    return not any(mark + python in start for python in pythons for mark in (b"#!", b"'"))
+
+
 def compare(locks: list[Path]) -> tuple[int, str]:
-    """The exit status and the output of stages/common/locks.py in `.venv`; DAMAGED if there is none that runs."""
+    """The exit status and the output of stages/common/locks.py in `.venv`; DAMAGED if there is none that runs, or not here."""
+    if is_elsewhere():
+        return DAMAGED, ".venv/bin/dvc starts another folder's Python\n"
     command = [str(PYTHON), "-I", str(ROOT / "stages/common/locks.py"), *map(str, locks)]
     try:
         done = subprocess.run(command, env=environment(), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -274,8 +274,8 @@ def main() -> None:
         raise UserError(f"{error}; `dvc remote list` shows those that there are") from None
     except RemoteMissingDepsError as error:
         raise UserError(f"{error}; run `make setup EXTRAS={error.protocol}`") from None
-    except DvcException as error:
-        raise UserError(str(error)) from None
+    except DvcException as error:  # an edited output, or another: there is no such option here
+        raise UserError(str(error).replace("Use `--force` to force.", "Move them away, and run it again:")) from None
 
 
 if __name__ == "__main__":

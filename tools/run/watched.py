@@ -11,6 +11,7 @@ import pickle
 
 import dvc.stage
 from dvc.cli import main as dvc_main
+from dvc.config import Config
 from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
@@ -100,8 +101,10 @@ def parse_once() -> None:
 
 
 def repro(arguments: list[str]) -> int:
-    """`dvc repro` with these arguments; its exit status."""
+    """`dvc repro` with these arguments; its exit status. Where no remote is set, it does without `--pull`, with which DVC fails."""
     watch()
+    if not Config.from_cwd()["core"].get("remote"):
+        arguments = [each for each in arguments if each != "--pull"]
     return dvc_main(["repro", *arguments])
 
 

@@ -24,7 +24,7 @@ from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
 from stages.download import fetch
-from tools.checkout import HOOK_VARIABLES, ROOT, commit_of, git, top
+from tools.checkout import ASTRAY, ROOT, commit_of, complete, git, top
 from tools.verify import promise, statement
 from tools.verify.compare import Outcome, compare, read_lock, verdict
 
@@ -39,7 +39,7 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 def clean_environment(folder: Path) -> dict[str, str]:
     """The user's environment, but no cache, repository, setting or temporary file of anything outside `folder`."""
-    dropped = HOOK_VARIABLES | environment.PINNED.keys()
+    dropped = ASTRAY | environment.PINNED.keys()
     kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("DVC_")}
     mirrors = [name if "://" in name else str(ROOT / Path(name).expanduser()) for name in fetch.named_mirrors()]
     return kept | {
@@ -60,8 +60,22 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     repository, prefix = top()
     whole = folder / "rerun"
     committed, rerun = folder / "committed", whole / prefix
-    git(folder, "init", "--quiet", "--template=", str(whole))
-    git(whole, "-c", "protocol.version=2", "fetch", "--quiet", "--depth=1", "--no-tags", str(repository), commit)
+    complete(commit)
+    kind = git(ROOT, "rev-parse", "--show-object-format").strip()  # whatever this user's Git makes new ones with
+    git(folder, "init", "--quiet", "--template=", f"--object-format={kind}", str(whole))
+    git(
+        whole,
+        "-c",
+        "protocol.version=2",
+        "-c",
+        "protocol.file.allow=always",
+        "fetch",
+        "--quiet",
+        "--depth=1",
+        "--no-tags",
+        str(repository),
+        commit,
+    )
     git(whole, "checkout", "--quiet", "--detach", commit)
     for name in ("dvc.yaml", "dvc.lock"):
         if not (rerun / name).is_file():

@@ -6,6 +6,7 @@ ran on. No time and no name of a person or a machine is in it: the same rerun on
 https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md has the form.
 """
 
+import contextlib
 import json
 import os
 import platform
@@ -166,13 +167,13 @@ def make(predicate: Predicate, digests: dict[str, str]) -> Statement:
 
 def who() -> str:
     """A name for this user's file: the e-mail address that Git knows, the login name, or the number of a nameless user."""
+    with contextlib.suppress(UserError):
+        if email := git(ROOT, "config", "user.email").strip():
+            return email
     try:
-        return git(ROOT, "config", "user.email").strip()
-    except UserError:
-        try:
-            return pwd.getpwuid(os.getuid()).pw_name
-        except KeyError:
-            return str(os.getuid())
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return str(os.getuid())
 
 
 def path_of(commit: str, who: str) -> Path:

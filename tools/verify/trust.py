@@ -199,7 +199,7 @@ def main() -> None:
     args = parser.parse_args()
     commit = commit_of(args.rev)
     if args.command == "sign":
-        sign(statement.path_of(commit, args.who), args.key or own_key())
+        sign(statement.path_of(commit, args.who), os.path.expanduser(args.key or own_key()))
         return
     if args.least < 1:
         raise UserError(f"K is {args.least}; at least one signer is needed to trust anything")

@@ -85,3 +85,26 @@ def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
     assert "| cnn.accuracy |" in (opened := toy.make("gate", "BASE=main")) and "| removed |" in opened
     (toy.folder / "metrics/mlp.json").unlink()
     assert "the gate is shut: mlp.accuracy, mlp.loss; see the table above\n" in toy.make("gate", "BASE=main", status=2)
+
+
+def test_of_outputs_that_are_links_into_a_cache_elsewhere_the_links_go(toy):
+    with toy.own_config() as config:
+        config["cache"]["type"] = "symlink"
+    toy.run("dvc", "checkout", "-q", "--relink")
+    model = toy.folder / "models/cnn.keras"
+    cached = model.readlink()
+    assert not cached.is_relative_to(toy.folder)
+    toy.set_models({"mlp": toy.models["mlp"]})
+    assert "stays" not in toy.repro()
+    assert not model.is_symlink() and cached.is_file()
+
+
+def test_what_lies_outside_the_project_stays_and_is_named(toy):
+    outside = toy.folder.parent / "mine"
+    outside.write_text("mine")
+    with (toy.folder / "dvc.lock").open("a") as file:
+        file.write(
+            f"  old:\n    cmd: c\n    outs:\n    - path: ../mine\n      hash: md5\n      md5: {'a' * 32}\n      size: 4\n"
+        )
+    assert f"warning: {toy.folder}/../mine stays: it is outside the project" in toy.repro()
+    assert outside.read_text() == "mine"

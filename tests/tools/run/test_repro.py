@@ -2,13 +2,15 @@
 
 import os
 import re
+import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.tools.run.small import SLOW, Project
+from tests.tools.run.small import SLOW, Process, Project
 
 PIPELINE = "stages: {slow: {cmd: python -m stages.slow, deps: [stages/slow.py], outs: [out]}}"
 
@@ -37,6 +39,50 @@ def test_a_run_waits_for_the_stage_of_a_killed_one(project):
             (project.folder / "go").touch()
             assert "Running stage 'slow'" in second.stdout.read()
     assert second.returncode == 0
+
+
+def test_neither_its_own_ancestors_nor_other_programs_are_waited_for(project):
+    """A Git hook that runs it is waited for by the `git commit` that has started it."""
+    script = project.folder / "dvc"  # by its name a `dvc` at work here
+    script.write_text(f"{sys.executable} -m tools.run.repro; exit $?")
+    options = {"cwd": project.folder, "env": project.environment, "text": True}
+    with (
+        Process(["sh", "-c", "read line", "-m", "dvc"], stdin=subprocess.PIPE, **options) as bystander,
+        Process(["sh", str(script)], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **options) as run,
+    ):
+        assert run.stdout.readline() == "Running stage 'slow':\n"
+        run.stdout.read()
+        bystander.communicate("go\n")
+    assert run.returncode == 0
+
+
+def test_without_a_remote_there_is_nothing_to_pull(project):
+    """DVC's own `repro --pull` fails."""
+    assert "Running stage 'slow'" in project.run("--pull")
+
+
+def test_without_a_git_repository_it_says_what_to_do(project):
+    config = project.folder / ".dvc/config"
+    config.write_text(config.read_text().replace("no_scm = true", ""))
+    output = project.run(status=1)
+    assert output.startswith(f"error: {project.folder}: no Git repository") and output.count("\n") == 1
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    for advice in re.findall("`(.*?)`", output):
+        subprocess.run(
+            shlex.split(advice), cwd=project.folder, env=project.environment, check=True, capture_output=True
+        )
+        assert "Running stage 'slow'" in project.run("--force")
+        shutil.rmtree(project.folder / ".git", ignore_errors=True)
+
+
+def test_what_desktops_and_editors_leave_is_no_source(project):
+    (project.folder / "dvc.yaml").write_text(PIPELINE.replace("stages/slow.py", "stages"))
+    project.run()
+    for name in (".DS_Store", "common/.cli.py.swp", ".#slow.py", "slow.py~", "common/cli.py.orig", "slow.py.rej"):
+        (project.folder / "stages" / name).touch()
+    assert "Stage 'slow' didn't change, skipping" in project.run()
+    (project.folder / "stages/new.py").touch()
+    assert "Running stage 'slow'" in project.run()
 
 
 CUT = "schema: '2.0'\nstages:\n  slow:\n    cmd: "

@@ -85,6 +85,8 @@ class Checkout:
         for name in ("apple-1.0", "apple-2.0", "plum-1.0", "ray-1.0", "cherry-1.0"):
             package, version = name.split("-")
             files = {f"{package}/__init__.py": f"version = '{version}'\n", f"{package}/data/list.txt": "1\n"}
+            if package == "plum":
+                files |= {"plum-1.0.data/scripts/dvc": "#!python\n"}
             self.pins[name] = write_wheel(self.wheels, package, version, files)
         script = f'#!/bin/sh\ncase "$1" in --version) echo uv 9.9.9;; *) exec {real_uv} "$@";; esac\n'
         self.lock("setup", write_wheel(self.wheels, "uv", "9.9.9", {"uv-9.9.9.data/scripts/uv": script}))
@@ -225,6 +227,12 @@ def other_version(checkout: Checkout) -> None:
     assert checkout.run(str(ROOT / ".uv/bin/uv"), *command, *options).returncode == 0
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    text = path.read_text()
+    assert old in text
+    path.write_text(text.replace(old, new))
+
+
 DAMAGE = {
     "a file is missing": lambda checkout: (checkout.site / "apple/data/list.txt").unlink(),
     "a folder is missing": lambda checkout: shutil.rmtree(checkout.site / "apple"),
@@ -234,6 +242,9 @@ DAMAGE = {
     "a foreign package": foreign_package,
     "a foreign module": lambda checkout: (checkout.site / "numpy.py").write_text(""),
     "our own file is missing": lambda checkout: (checkout.site / "venv_path.pth").unlink(),
+    "made in another folder": lambda checkout: edit(
+        checkout.folder / ".venv/bin/dvc", str(checkout.folder), "/elsewhere"
+    ),
     "no Python": lambda checkout: (checkout.folder / ".venv/bin/python").unlink(),
     "a Python that does not start": lambda checkout: (checkout.folder / ".venv/pyvenv.cfg").write_text(
         "home = /none\n"
@@ -253,6 +264,7 @@ def test_a_damaged_environment_is_noticed_and_mended(checkout, damage):
     assert (checkout.site / "apple/data/list.txt").read_text() == "1\n"
     assert (checkout.site / "venv_path.pth").is_file()
     assert not (checkout.site / "numpy.py").exists()
+    assert str(checkout.folder) in (checkout.folder / ".venv/bin/dvc").read_text()
     assert checkout.setup() == ""
 
 

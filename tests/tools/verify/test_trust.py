@@ -304,3 +304,9 @@ def test_a_malformed_statement_is_an_error_for_a_person(project, change):
 @pytest.mark.parametrize(("who", "name"), [("a@b.org", "a@b.org"), ("../x y", "_._x_y"), (".x", "_x")])
 def test_a_name_stays_in_its_folder(who, name):
     assert statement.path_of("0" * 40, who) == statement.FOLDER / ("0" * 40) / f"{name}.json"
+
+
+def test_an_empty_address_is_no_name(monkeypatch):
+    for name, value in {"COUNT": "1", "KEY_0": "user.email", "VALUE_0": ""}.items():
+        monkeypatch.setenv(f"GIT_CONFIG_{name}", value)
+    assert statement.who()

@@ -511,3 +511,9 @@ def test_the_verdict_gives_the_greatest_difference_and_says_what_another_platfor
     assert "loss 0.002 (allowed 0.02)" in line
     assert "would pass on another platform" in line
     assert "would pass" not in verdict([BEYOND, *WITHIN], tolerant=False)[1]
+
+
+def test_the_users_settings_of_git_do_not_keep_it_from_cloning(toy):
+    forbidden = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "never"}
+    settings = {"GIT_DEFAULT_HASH": "sha256", "GIT_ALLOW_PROTOCOL": "https"} | forbidden
+    assert "reproduced to the bit" in toy.make("verify", **settings)

@@ -261,3 +261,14 @@ def test_wrong_bytes_are_not_sent(storage, sender, receiver):
     assert f"wrong bytes in the cache for {MODEL}; run `make check-cache`" in share(receiver, "push", status=1)
     assert "everything recorded is in place" in share(receiver, "cache")
     assert is_whole(receiver, sender)
+
+
+def test_an_edited_output_is_named_with_what_can_be_done(toy):
+    edited = toy.folder / "models/mlp.keras"
+    edited.unlink()
+    edited.write_text("mine")
+    output = toy.make("check-cache", status=2)
+    assert f"Move them away, and run it again:\n{edited}" in output and "--force" not in output
+    assert edited.read_text() == "mine"
+    edited.rename(toy.folder.parent / "mine")
+    toy.make("check-cache")

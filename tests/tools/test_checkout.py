@@ -1,0 +1,37 @@
+"""tools/checkout.py: what Git says, and where it is not."""
+
+import os
+import subprocess
+
+import pytest
+
+from stages.common.cli import UserError
+from tools import checkout
+
+
+def test_without_the_program_git_is_named(tmp_path, monkeypatch):
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(UserError, match="^git is not installed"):
+        checkout.git(tmp_path, "status")
+    assert checkout.unmerged() == []
+
+
+def test_a_command_that_fails_is_named_and_not_its_options(tmp_path):
+    with pytest.raises(UserError, match="^git fetch: "):
+        checkout.git(tmp_path, "-c", "protocol.version=2", "fetch")
+
+
+def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
+    project = tmp_path / "two\nlines/ml"
+    project.mkdir(parents=True)
+    subprocess.run(["git", "init", "-q"], cwd=project.parent, check=True)
+    monkeypatch.setattr(checkout, "ROOT", project)
+    assert checkout.top() == (project.parent, "ml/")
+    monkeypatch.setattr(checkout, "ROOT", project.parent)
+    assert checkout.top() == (project.parent, "")
+
+
+def test_what_a_hook_sets_leads_to_no_other_repository(tmp_path, monkeypatch):
+    monkeypatch.setenv("GIT_DIR", str(checkout.ROOT / ".git"))
+    assert checkout.git(tmp_path, "init", "--quiet") == ""
+    assert (tmp_path / ".git").is_dir() and os.environ["GIT_DIR"]
