@@ -49,7 +49,7 @@ def run(main: Callable[[], None]) -> None:
 
     What it prints is UTF-8 in every locale.
     """
-    for stream in (sys.stdout, sys.stderr):
+    for stream in filter(None, (sys.stdout, sys.stderr)):  # a closed one is None
         stream.reconfigure(encoding="utf-8", errors=stream.errors)
     try:
         main()
