@@ -47,7 +47,8 @@ ci-repro: setup         ## fetch what a remote or the run-cache has, and run the
 	.venv/bin/python -m tools.run.repro --pull
 
 ci-recorded: setup      ## fail if dvc.lock and metrics/ in Git are not what the pipeline gives
-	@changed=$$(git status --porcelain --untracked-files=all --ignored=matching -- dvc.lock metrics ':!*.part' ':!*.DS_Store'); test -z "$$changed" || \
+	@changed=$$(git status --porcelain --untracked-files=all --ignored=matching -- dvc.lock metrics) || exit 1; \
+		changed=$$(echo "$$changed" | grep -vE '[.](part|DS_Store)$$'); test -z "$$changed" || \
 		{ echo "error: commit what \`dvc repro\` gives; not in Git as it is here:"; echo "$$changed"; exit 1; } >&2
 
 ci-report: setup        ## write the report to report.md and to the summary of GitHub's job

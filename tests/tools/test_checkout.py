@@ -1,6 +1,5 @@
 """tools/checkout.py: what Git says, and where it is not."""
 
-import os
 import subprocess
 
 import pytest
@@ -29,9 +28,3 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
     assert checkout.top() == (project.parent, "ml/")
     monkeypatch.setattr(checkout, "ROOT", project.parent)
     assert checkout.top() == (project.parent, "")
-
-
-def test_what_a_hook_sets_leads_to_no_other_repository(tmp_path, monkeypatch):
-    monkeypatch.setenv("GIT_DIR", str(checkout.ROOT / ".git"))
-    assert checkout.git(tmp_path, "init", "--quiet") == ""
-    assert (tmp_path / ".git").is_dir() and os.environ["GIT_DIR"]

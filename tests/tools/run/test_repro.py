@@ -58,6 +58,9 @@ def test_neither_its_own_ancestors_nor_other_programs_are_waited_for(project):
 
 def test_without_a_remote_there_is_nothing_to_pull(project):
     """DVC's own `repro --pull` fails."""
+    project.run()
+    shutil.rmtree(project.folder / ".dvc/cache")
+    (project.folder / "out").unlink()
     assert "Running stage 'slow'" in project.run("--pull")
 
 

@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import sysconfig
 import venv
 from pathlib import Path
@@ -50,10 +49,3 @@ def test_the_users_shell_and_its_settings_change_no_stage(python, tmp_path, vari
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text() == f"False [] {python.parents[1]}\n"
-
-
-def test_a_nameless_user_gets_a_name(python):
-    environment = {name: value for name, value in os.environ.items() if name != "USER"}
-    command = [str(python), "-c", "import os; print(os.environ['USER'])"]
-    assert subprocess.check_output(command, env=environment, text=True).strip()
-    assert sys.prefix != str(python.parents[1])
