@@ -207,9 +207,9 @@ def recipes(results: dict, text: str) -> str:
         accuracies, seconds, processor = (
             [each[key] for each in trainings.values()] for key in ("accuracy", "seconds", "cpu_seconds")
         )
-        spread = f"{statistics.mean(accuracies):.2%} ± {statistics.stdev(accuracies):.2%} ({len(accuracies)})"
-        times = f"{statistics.median(seconds):.1f} s", f"{statistics.median(processor):.1f} s"
-        rows.append([f"`{name}`", spread, f"{min(accuracies):.2%}", *times])
+        over_seeds = f"{statistics.mean(accuracies):.2%} ± {statistics.stdev(accuracies):.2%} ({len(accuracies)})"
+        times = duration(statistics.median(seconds)), duration(statistics.median(processor))
+        rows.append([f"`{name}`", over_seeds, f"{min(accuracies):.2%}", *times])
     head = ["version", "test accuracy over seeds: mean ± std (n)", "lowest", "a training", "processor time"]
     return "\n".join([*table(head, *rows), "", "```yaml", *text.splitlines(), "```"]) + "\n"
 
