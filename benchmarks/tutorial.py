@@ -10,6 +10,8 @@ from pathlib import Path
 import keras
 import numpy as np
 import tensorflow as tf
+from PIL import Image
+from pillow_heif import register_heif_opener
 
 ROOT = Path(__file__).resolve().parents[1]
 RAW = ROOT / "data/raw"
@@ -48,11 +50,12 @@ def main() -> None:
         model.compile(keras.optimizers.SGD(rate), "sparse_categorical_crossentropy", metrics=["accuracy"])
         model.fit(images, labels, epochs=epochs, validation_split=split, verbose=2)
         model.evaluate(*test, verbose=2)
+    register_heif_opener()
     network = keras.applications.ResNet50(weights=None)
     network.load_weights(ROOT / "models/resnet50/resnet50_weights.h5")
     classes = json.loads((ROOT / "models/resnet50/imagenet_class_index.json").read_text())
     for path in sorted((ROOT / "data/sample_images").iterdir()):
-        image = tf.io.decode_image(path.read_bytes(), channels=3, expand_animations=False)
+        image = np.asarray(Image.open(path).convert("RGB"))  # TensorFlow reads neither HEIC nor AVIF nor CMYK
         resized = tf.image.resize_with_pad(image, 224, 224, antialias=True)[None]
         (probabilities,) = network.predict(keras.applications.resnet.preprocess_input(resized), verbose=0)
         print(path.name, [classes[str(number)][1] for number in probabilities.argsort()[:-4:-1]])
