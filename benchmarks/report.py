@@ -121,14 +121,8 @@ def pipeline(results: dict) -> list[str]:
     ]
     compared = table(
         ["work", "against", "seconds", "ratio"],
-        *(
-            [a, b, f"{seconds[x]:.1f} / {seconds[y]:.1f}", f"{seconds[x] / seconds[y]:.2f}x"]
-            for a, b, x, y in rows
-            if x in seconds
-        ),
+        *([a, b, f"{seconds[x]:.1f} / {seconds[y]:.1f}", f"{seconds[x] / seconds[y]:.2f}x"] for a, b, x, y in rows),
     )
-    if "stages" not in seconds:
-        return compared
     stages = (
         [f"`{name}`", f"{taken['seconds']:.1f}", f"{taken['cpu_seconds']:.1f}"]
         for name, taken in seconds["stages"].items()

@@ -69,10 +69,17 @@ def test_the_rate_of_photos_is_compared_with_what_decoding_and_computing_allow_t
 
 
 def test_the_table_of_the_pipeline_has_what_was_measured():
-    measured = {"repro": 1.0, "tutorial": 2.0, "repro, nothing to do": 1.2, "status": 1.0}
-    assert not any("make repro" in line for line in report.pipeline({"pipeline": measured}))
-    lines = report.pipeline({"pipeline": measured | {"make repro, nothing to do": 1.4}})
-    assert lines[-1] == "| `make repro`, nothing to do | `dvc status` | 1.4 / 1.0 | 1.40x |"
+    measured = {
+        "repro": 1.0,
+        "tutorial": 2.0,
+        "repro, nothing to do": 1.2,
+        "make repro, nothing to do": 1.4,
+        "status": 1.0,
+    }
+    measured |= {"set-up": 30.0, "stages": {"prepare": {"seconds": 0.5, "cpu_seconds": 0.75}}}
+    lines = report.pipeline({"pipeline": measured})
+    assert "| `make repro`, nothing to do | `dvc status` | 1.4 / 1.0 | 1.40x |" in lines
+    assert lines[-1] == "| `prepare` | 0.5 | 0.8 |"
 
 
 def test_each_stage_of_a_run_has_its_cost(tmp_path):
