@@ -23,7 +23,8 @@ from stages.common.files import write_json
 from stages.common.params import ComputeSettings, load_params
 from stages.download.__main__ import download
 from stages.download.convert import CONVERTERS
-from stages.download.fetch import Fetcher, named_mirrors
+from stages.download.fetch import Fetcher
+from stages.download.mirrors import named_mirrors
 from stages.prepare import normalise
 
 ROOT = Path(__file__).resolve().parents[1]

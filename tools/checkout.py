@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import zipfile
+from functools import cache
 from pathlib import Path
 
 from stages.common.cli import UserError
@@ -41,6 +42,7 @@ def commit_of(rev: str) -> str:
     raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
 
 
+@cache
 def complete(commit: str) -> None:
     """Let Git fetch the files of a commit at once that a partial clone (`--filter=blob:none`) lacks; DVC cannot.
 

@@ -14,7 +14,8 @@ from stages.assets import Asset, load_assets
 from stages.common import cli, files, paths
 from stages.common.params import load_params
 from stages.download.convert import CONVERTERS
-from stages.download.fetch import Fetcher, named_mirrors
+from stages.download.fetch import Fetcher
+from stages.download.mirrors import named_mirrors
 
 
 def download(
@@ -50,8 +51,8 @@ def download(
                 if group != "samples":  # which is read as any folder of images is
                     files.write_sums(temporary, pinned)
     keys = ("sha256", "class_ids", "licence", "attribution", "title")
-    samples = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
-    files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in samples})
+    labelled = sorted((asset for asset in assets if asset.group == "samples"), key=lambda asset: asset.name)
+    files.write_json(labels, {asset.name: {key: getattr(asset, key) for key in keys} for asset in labelled})
 
 
 def main() -> None:

@@ -17,18 +17,15 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, Self
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import requests
-from pydantic import ValidationError
 from urllib3.exceptions import ConnectTimeoutError, HTTPError, NameResolutionError, NewConnectionError, ProxyError
 
 from stages.assets import Asset, File, Source, shown
 from stages.common import cli, files
+from stages.download.mirrors import in_mirror
 from stages.download.unpack import CHUNK, SourceError, copy, described, extract, gunzip
-
-MIRROR_VARIABLE = "ASSETS_MIRROR"
-MIRROR_FILE = Path(".assets-mirror")
 
 SDIST = Path(__file__).resolve().with_name("sdist.py")
 SLACK = 1 << 20  # bytes by which a file still to be uncompressed or converted may be longer than the final one
@@ -38,35 +35,6 @@ TRANSIENT = {408, 416, 425, 429, 500, 502, 503, 504}  # HTTP status codes after 
 
 # What readers raise for bytes that are not what they should be.
 BAD_INPUT = (ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, OSError)
-
-
-# ---------------------------------------------------------------------------------------------------- mirrors
-
-
-def named_mirrors() -> list[str]:
-    """The folders and URLs, one a line, in the environment variable ASSETS_MIRROR and in the file .assets-mirror."""
-    text = os.environ.get(MIRROR_VARIABLE, "")
-    if MIRROR_FILE.is_file():
-        try:
-            text += "\n" + MIRROR_FILE.read_text("utf-8-sig")
-        except UnicodeDecodeError:
-            raise cli.UserError(f"{MIRROR_FILE}: not UTF-8; save it in this encoding") from None
-    lines = [line.strip() for line in text.splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-def _in_mirror(mirror: str, name: str) -> File | Path:
-    """Where a mirror has the file `name`; UserError if the mirror is no usable URL."""
-    if "://" not in mirror:
-        return Path(os.path.expanduser(mirror)) / name  # Path.expanduser would raise for an unknown user
-    try:
-        return File(url=f"{mirror.rstrip('/')}/{quote(name)}")
-    except ValidationError:
-        place = re.sub(r"//.*@|[?#].*", "//", mirror)  # without passwords, which may be what makes it no address
-        raise cli.UserError(f"the mirror {place!r} is neither a folder nor an http:// or https:// address") from None
-
-
-# --------------------------------------------------------------------------------------------------- fetching
 
 
 class TransientError(Exception):
@@ -100,7 +68,7 @@ class Fetcher:
         self.cache, self.converters, self.mirrors = Path(cache), converters, mirrors
         self.timeout, self.retries, self.pause, self.patience = (connect, read), retries, pause, patience
         for mirror in mirrors:
-            _in_mirror(mirror, "")  # refuses what is no usable address, before any work
+            in_mirror(mirror, "")  # refuses what is no usable address, before any work
         self.scratch = self.cache / "scratch"
         self.session = requests.Session()
         self.failed: dict[str, SourceError] = {}  # by scope: hosts and packages that are not asked again
@@ -137,7 +105,7 @@ class Fetcher:
             except SourceError as error:
                 cli.warn(f"{asset.name}: the copy kept in {self.cache} is damaged and is fetched again: {error}")
                 cached.unlink()
-        sources = [*asset.sources, *(_in_mirror(mirror, asset.name) for mirror in self.mirrors)]
+        sources = [*asset.sources, *(in_mirror(mirror, asset.name) for mirror in self.mirrors)]
         answers = []
         for source in sources:
             try:

@@ -79,7 +79,7 @@ UPRIGHT = {  # EXIF orientation -> what turns the image upright
 
 # Pillow's own reader of uncompressed TIFF keeps an object for every strip that a file claims to have; libtiff does not.
 TiffImagePlugin.READ_LIBTIFF = True
-# libtiff would write to standard error, without the image's name; what it says ends in a ImageError.
+# libtiff would write to standard error, without the image's name; what it says ends in an ImageError.
 with suppress(AttributeError):  # a Pillow without libtiff
     ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler(None)
 # Pillow's own limit, 1 MB, is below the largest colour profiles and texts that programs write.
@@ -87,7 +87,7 @@ PngImagePlugin.MAX_TEXT_CHUNK = MAX_CHUNK
 # Each image has its own thread already; nothing but the image itself is looked at.
 AvifImagePlugin.DEFAULT_MAX_THREADS = heif_options.DECODE_THREADS = 1
 heif_options.THUMBNAILS = heif_options.DEPTH_IMAGES = heif_options.AUX_IMAGES = False
-# What Pillow warns of is either mended by it or ends in a ImageError.
+# What Pillow warns of is either mended by it or ends in an ImageError.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 logging.getLogger("PIL").addHandler(logging.NullHandler())
 

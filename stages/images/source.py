@@ -41,18 +41,20 @@ def _list_folder(folder: Path | str) -> list[str]:
     if not os.path.isdir(folder):
         problem = "is not a folder" if os.path.exists(folder) else "there is no such folder"
         raise UserError(f"inference.images: {folder}: {problem}; give the path of a folder with images")
-    found, waiting = [], [""]
+    return [name for name, entry in walk(folder) if not entry.is_dir(follow_symlinks=False)]
+
+
+def walk(folder: Path | str, hidden: bool = False) -> Iterator[tuple[str, os.DirEntry]]:
+    """Everything in a folder and its subfolders, with its name below it; no link is followed, and what is hidden left out."""
+    waiting = [""]
     while waiting:  # not os.walk, which calls itself for every level
         below = waiting.pop()
         with os.scandir(os.path.join(folder, below)) as entries:
             for entry in entries:
-                if entry.name.startswith("."):
-                    continue
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(f"{below}{entry.name}/")
-                else:
-                    found.append(below + entry.name)
-    return found
+                if hidden or not entry.name.startswith("."):
+                    yield below + entry.name, entry
+                    if entry.is_dir(follow_symlinks=False):
+                        waiting.append(f"{below}{entry.name}/")
 
 
 def _list_url(url: str) -> list[str]:

@@ -55,10 +55,8 @@ def plots(
     def drawn() -> Iterator[tuple[str, charts.Figure]]:
         yield "digit_pixels", charts.draw_digit(test_images[0], labels[0])
         yield "learning_curves", charts.draw_learning_curves(histories, epochs)
-        yield (
-            "calibration",
-            charts.draw_calibration({version: reliability(each) for version, each in predicted.items()}),
-        )
+        points = {version: reliability(each) for version, each in predicted.items()}
+        yield "calibration", charts.draw_calibration(points)
         yield "robustness", charts.draw_robustness(accuracies)
         for version, each in predicted.items():
             counts = confusion(each.actual, each.predicted)

@@ -126,10 +126,8 @@ def _draw_history(
 ) -> None:
     """One version in one panel: `curves` has the columns epoch, training, validation."""
     epoch, training, validation = curves.T
-    line_style = {
-        **line_style,
-        "markevery": math.ceil(len(epoch) / 15),
-    }  # or a long training's markers would hide its dashes
+    # Not a marker at each epoch: those of a long training would hide its dashes.
+    line_style = {**line_style, "markevery": math.ceil(len(epoch) / 15)}
     axes.plot(epoch, training, **line_style, markersize=4, markerfacecolor="white", linestyle="--", linewidth=1)
     axes.plot(epoch, validation, **line_style, markersize=4, linestyle="-", linewidth=1.8)
     if not np.isnan(history[:, 3]).all():

@@ -19,7 +19,8 @@ from stages.common import files, paths
 from stages.common.cli import UserError
 from stages.download import __main__ as stage
 from stages.download import convert
-from stages.download.fetch import Fetcher, named_mirrors
+from stages.download.fetch import Fetcher
+from stages.download.mirrors import named_mirrors
 from tests.conftest import ROOT, lay
 
 pillow_heif.register_heif_opener()

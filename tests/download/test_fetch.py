@@ -29,7 +29,8 @@ from hypothesis import strategies as st
 from stages.assets import Asset, load_assets
 from stages.common.cli import UserError
 from stages.download import fetch as module
-from stages.download.fetch import Fetcher, named_mirrors
+from stages.download.fetch import Fetcher
+from stages.download.mirrors import named_mirrors
 from tests.conftest import ROOT, little_memory
 from tests.tools.run.sharing.servers import free_port
 

@@ -3,21 +3,17 @@
 import os
 
 from stages.common.cli import UserError
+from stages.images.source import walk
 
 
 def check(folder: str) -> None:
     """UserError for the first file, hidden ones too, that DVC cannot hash. A folder that is not there yet is fine."""
-    waiting = [folder] if os.path.isdir(folder) else []
-    while waiting:
-        with os.scandir(waiting.pop()) as entries:
-            for entry in entries:
-                if problem := _problem(entry):
-                    raise UserError(
-                        f"inference.images: {entry.path!r}: {problem}, which DVC cannot record; remove it, or run "
-                        f"`python -m stages.infer --images {folder} --out FILE`"
-                    )
-                if entry.is_dir(follow_symlinks=False):
-                    waiting.append(entry.path)
+    for _, entry in walk(folder, hidden=True) if os.path.isdir(folder) else ():
+        if problem := _problem(entry):
+            raise UserError(
+                f"inference.images: {entry.path!r}: {problem}, which DVC cannot record; remove it, or run "
+                f"`python -m stages.infer --images {folder} --out FILE`"
+            )
 
 
 def _problem(entry: os.DirEntry) -> str | None:

@@ -74,11 +74,10 @@ def remove(path: Path, digest: str | None = None) -> None:
     """Remove a file, folder or link (not what it leads to) of the project, unless its hash is another than `digest`."""
     if not os.path.lexists(path):
         return
-    name = os.path.relpath(path, ROOT)
-    if name.startswith(os.pardir):
+    if not Path(os.path.normpath(path)).is_relative_to(ROOT):
         cli.warn(f"{path} stays: it is outside the project; remove it, if nobody needs it")
     elif digest and path.exists() and md5(path) != digest:
-        cli.warn(f"{name} stays: it is not what dvc.lock says; remove it, if nobody needs it")
+        cli.warn(f"{path.relative_to(ROOT)} stays: it is not what dvc.lock says; remove it, if nobody needs it")
     elif path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:

@@ -23,7 +23,7 @@ from stages.common import cli, environment, files, locks, paths
 from stages.common.cli import UserError
 from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
-from stages.download import fetch
+from stages.download import mirrors
 from tools.checkout import ASTRAY, ROOT, commit_of, complete, git, top
 from tools.verify import promise, statement
 from tools.verify.compare import Outcome, compare, read_lock, verdict
@@ -41,14 +41,14 @@ def clean_environment(folder: Path) -> dict[str, str]:
     """The user's environment, but no cache, repository, setting or temporary file of anything outside `folder`."""
     dropped = ASTRAY | environment.PINNED.keys()
     kept = {key: value for key, value in os.environ.items() if key not in dropped and not key.startswith("DVC_")}
-    mirrors = [name if "://" in name else str(ROOT / Path(name).expanduser()) for name in fetch.named_mirrors()]
+    named = [str(ROOT / place) if (place := mirrors.folder_of(each)) else each for each in mirrors.named_mirrors()]
     return kept | {
         "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", "")]),
         "TMPDIR": str(folder),
         "DVC_GLOBAL_CONFIG_DIR": str(folder / "config"),
         "DVC_SYSTEM_CONFIG_DIR": str(folder / "config"),
         "DVC_SITE_CACHE_DIR": str(folder / "site"),
-        fetch.MIRROR_VARIABLE: "\n".join(mirrors),
+        mirrors.VARIABLE: "\n".join(named),
     }
 
 
@@ -63,19 +63,8 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     complete(commit)
     kind = git(ROOT, "rev-parse", "--show-object-format").strip()  # whatever this user's Git makes new ones with
     git(folder, "init", "--quiet", "--template=", f"--object-format={kind}", str(whole))
-    git(
-        whole,
-        "-c",
-        "protocol.version=2",
-        "-c",
-        "protocol.file.allow=always",
-        "fetch",
-        "--quiet",
-        "--depth=1",
-        "--no-tags",
-        str(repository),
-        commit,
-    )
+    settings = ["-c", "protocol.version=2", "-c", "protocol.file.allow=always"]
+    git(whole, *settings, "fetch", "--quiet", "--depth=1", "--no-tags", str(repository), commit)
     git(whole, "checkout", "--quiet", "--detach", commit)
     for name in ("dvc.yaml", "dvc.lock"):
         if not (rerun / name).is_file():

@@ -29,7 +29,7 @@ TOLERANCES = {
     "probability": 0.001,  # ResNet50's, of one class; nothing is trained there; the top class must be the same
 }
 # On JAX the same seed draws other first weights, so that a result differs as that of another seed does: about twice the
-# greatest difference from the recorded kinds that the seeds 43 and 46 show on TensorFlow, or the seed 42 on JAX.
+# greatest difference from the recorded metrics that the seeds 43 and 46 show on TensorFlow, or the seed 42 on JAX.
 OF_ANOTHER_SEED = {
     "accuracy": 0.05,  # 0.0242 seen
     "loss": 0.13,  # 0.0661 seen

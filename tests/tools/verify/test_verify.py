@@ -517,3 +517,9 @@ def test_the_users_settings_of_git_do_not_keep_it_from_cloning(toy):
     forbidden = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "protocol.file.allow", "GIT_CONFIG_VALUE_0": "never"}
     settings = {"GIT_DEFAULT_HASH": "sha256", "GIT_ALLOW_PROTOCOL": "https"} | forbidden
     assert "reproduced to the bit" in toy.make("verify", **settings)
+
+
+def test_mirrors_keep_their_places_in_the_clone_whoever_they_name(tmp_path, monkeypatch):
+    monkeypatch.setenv("ASSETS_MIRROR", "http://127.0.0.1/a\nhere\n~nosuchuser/x\n/srv/files")
+    made = verify.clean_environment(tmp_path)["ASSETS_MIRROR"].splitlines()
+    assert made[:4] == ["http://127.0.0.1/a", str(ROOT / "here"), str(ROOT / "~nosuchuser/x"), "/srv/files"]
