@@ -1,14 +1,12 @@
 """ResNet50 with ImageNet weights: its files, its layers, and the names of its classes."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stages.common.cli import UserError
-from stages.common.files import check_sum
+from stages.common.files import check_sum, read_json
 
 CLASSES = 1000
 WEIGHTS = "resnet50_weights.h5"
@@ -84,8 +82,8 @@ def load_classes(folder: Path | str) -> list[tuple[str, str]]:
     """The 1,000 (class id, label) pairs of ImageNet, in the order of the network's outputs."""
     path = Path(folder) / CLASS_INDEX
     check_sum(path)
-    try:
-        index = json.loads(path.read_bytes())
-        return [(index[str(number)][0], index[str(number)][1]) for number in range(CLASSES)]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not ImageNet's class index: {error!r}; delete it and run `dvc repro`") from None
+
+    def parse(index: dict) -> list[tuple[str, str]]:
+        return [(class_id, label) for class_id, label in (index[str(number)] for number in range(CLASSES))]
+
+    return read_json(path, "ImageNet's class index", parse)

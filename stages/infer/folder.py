@@ -1,6 +1,5 @@
 """A folder of images, classified: the predictions, and how many of the labelled images are right."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +8,7 @@ from pathlib import Path
 from stages import resnet50
 from stages.common import cli, paths
 from stages.common.cli import UserError
-from stages.common.files import rounded, write_csv, write_json, write_json_list
+from stages.common.files import read_json, rounded, write_csv, write_json, write_json_list
 from stages.common.params import ComputeSettings, Inference
 from stages.images import source
 from stages.infer.classifier import Classified, Classifier
@@ -48,11 +47,11 @@ def classify_folder(
 
 def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
     """The labelled images by name: the SHA-256 of the file, and the class ids that count as right."""
-    try:
-        entries = json.loads(path.read_bytes())
+
+    def parse(entries: dict[str, dict]) -> dict[str, tuple[str, set[str]]]:
         return {name: (entry["sha256"], set(entry["class_ids"])) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
+
+    return read_json(path, "a file of labels", parse)
 
 
 def _check_class_ids(labelled: dict[str, tuple[str, set[str]]], weights: Path) -> None:
