@@ -7,10 +7,10 @@ import numpy as np
 
 from stages.common.cli import UserError
 from stages.common.files import check_sum
+from stages.common.params import CLASSES, TRAINING_IMAGES
 
-CLASSES = 10
 SIDE = 28  # pixels
-COUNTS = {"train": 60_000, "t10k": 10_000}
+COUNTS = {"train": TRAINING_IMAGES, "t10k": 10_000}
 UNSIGNED_BYTE = 0x08  # IDX type code, http://yann.lecun.com/exdb/mnist/
 
 
