@@ -13,20 +13,22 @@ BINS = 15  # as Guo et al. have it
 LEAST_IN_BIN = 20  # images, or chance alone would draw the point
 
 
-def scores(actual: np.ndarray, predicted: np.ndarray, classes: int = CLASSES) -> list[list]:
-    """Per-class scores: one row [class, precision, recall, f1, support] for each of 0..classes-1.
+def scores(actual: np.ndarray, predicted: np.ndarray) -> list[list]:
+    """One row [digit, precision, recall, f1, support] for each digit.
 
-    precision = tp / predicted as the class, recall = tp / actually of the class, f1 = their harmonic mean; 0 where the
-    denominator is 0 (scikit-learn's convention). support = actually of the class.
+    precision = right / predicted as the digit, recall = right / actually the digit, f1 = their harmonic mean; 0 where the
+    denominator is 0 (scikit-learn's convention). support = actually the digit.
     """
-    rows = []
-    for label in range(classes):
-        right = int(np.sum((actual == label) & (predicted == label)))
-        found, support = int(np.sum(predicted == label)), int(np.sum(actual == label))
-        precision, recall = right / found if found else 0.0, right / support if support else 0.0
-        f1 = 2 * right / (found + support) if found + support else 0.0
-        rows.append([label, rounded(precision), rounded(recall), rounded(f1), support])
-    return rows
+    counts = confusion(actual, predicted)
+    numbers = np.stack([counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)], axis=1).tolist()
+    return [
+        [digit, _share(right, found), _share(right, support), _share(2 * right, found + support), support]
+        for digit, (right, found, support) in enumerate(numbers)
+    ]
+
+
+def _share(part: int, whole: int) -> float:
+    return rounded(part / whole) if whole else 0.0
 
 
 def calibration(best: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:

@@ -123,11 +123,10 @@ def fit(
 
 def fingerprint(network: keras.Sequential, optimizer: keras.Optimizer) -> list[list[str]]:
     """[path, first digits of the SHA-256 of its bytes] of each variable of both, in Keras' order."""
-    digests = [
-        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()]
+    return [
+        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()[:FINGERPRINT_DIGITS]]
         for variable in (*network.variables, *optimizer.variables)
     ]
-    return [[path, digest[:FINGERPRINT_DIGITS]] for path, digest in digests]
 
 
 def _callbacks(network: keras.Sequential, optimizer: keras.Optimizer, model: Model) -> keras.callbacks.CallbackList:
