@@ -21,13 +21,8 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carr
 def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int) -> keras.Sequential:
     """Build the Keras model that a `models.<version>` block describes, with fresh weights from the current seed.
 
-    Args:
-        version: names the model, and the block in error messages.
-        input_shape: shape of one example, without the batch axis.
-        classes: the number of probabilities that the last layer must give.
-
-    Raises:
-        UserError: naming the key of a layer that Keras refuses, or when the outputs are no probabilities of the classes, or not finite.
+    `input_shape` is that of one example, without the batch axis. Raises UserError with the key of a layer that Keras
+    refuses, or when the outputs are not finite, or no probabilities of so many `classes`.
     """
     network, key = keras.Sequential([keras.Input(input_shape)], name=version), f"params.yaml: models.{version}.layers"
     for position, layer in enumerate(model.layers):

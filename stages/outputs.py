@@ -110,9 +110,7 @@ def read_fingerprints(path: Path | str) -> list[list[tuple[str, str]]]:
 def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.ndarray) -> None:
     """Write one row for each image: its label, the most probable class, and that one's probability.
 
-    Args:
-        labels: whole numbers (n,).
-        probabilities: float32 (n, classes).
+    Labels are whole numbers (n,), probabilities float32 (n, classes).
     """
     best = probabilities.argmax(axis=1).tolist()
     write_csv(path, PREDICTIONS, zip(labels.tolist(), best, map(rounded, probabilities.max(axis=1)), strict=True))
@@ -186,8 +184,7 @@ def read_top_k(path: Path | str) -> list[dict]:
 def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]]) -> None:
     """Write a JSON file: seeds, and of each metric the mean, std (of a sample: divided by n - 1) and values.
 
-    Args:
-        results: the metrics of at least two trainings, by seed.
+    `results` are the metrics of at least two trainings, by seed.
     """
     columns = {name: [result[name] for result in results.values()] for name in METRICS}
     summary = {
@@ -204,15 +201,8 @@ def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]
 def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tuple[dict | None, bool]:
     """Results over seeds, or None where there are none or they belong to another network; and whether that is so.
 
-    A training depends on its seed alone beside what the main run has, too. So they belong to the network of the main run
-    if one of them was trained with its seed and has its metrics.
-
-    Args:
-        seed: of the main run.
-        metrics: of the main run.
-
-    Raises:
-        UserError: if the file is damaged.
+    A training depends on its seed alone beside what the main run has, too. So they belong to the network of the main
+    run if one of them was trained with its `seed` and has its `metrics`.
     """
     if not path.exists():
         return None, False

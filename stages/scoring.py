@@ -34,9 +34,7 @@ def _share(part: int, whole: int) -> float:
 def calibration(best: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
     """Of BINS equally wide bins of the predicted class' probability: its mean, the accuracy, and the number of images.
 
-    Args:
-        best: that probability of each image, float (n,).
-        right: whether the predicted class is the actual one, bool (n,).
+    `best` has that probability of each image, float (n,), `right` whether the class is the actual one, bool (n,).
     """
     best = best.astype(float)
     numbers = np.minimum((best * BINS).astype(int), BINS - 1)
@@ -71,13 +69,7 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def metrics(means: dict[str, float], probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """All of outputs.METRICS.
-
-    Args:
-        means: accuracy and loss.
-        probabilities: (n, classes).
-        labels: whole numbers (n,).
-    """
+    """All of outputs.METRICS: the `means` (accuracy, loss), and those of probabilities (n, classes) and labels (n,)."""
     bins = calibration(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     return means | {"ece": expected_calibration_error(bins), "brier": brier(probabilities, labels)}
 
@@ -85,10 +77,8 @@ def metrics(means: dict[str, float], probabilities: np.ndarray, labels: np.ndarr
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The interval that holds the accuracy on all images like these with a probability of 95 %.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-
-    Args:
-        share: of `count` images that are right.
+    A `share` of the `count` images is right. Wilson, "Probable inference, the law of succession, and statistical
+    inference", 1927.
     """
     squared = NormalDist().inv_cdf(0.975) ** 2
     middle = (share + squared / (2 * count)) / (1 + squared / count)

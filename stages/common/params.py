@@ -225,13 +225,7 @@ class Params(ComputeSettings):
 
 
 def load_params(path: Path | str) -> Params:
-    """Read and check the parameter file as a whole.
-
-    Raises:
-        UserError: with one line for each problem: the path of the key, what is wrong, what is allowed, and the
-            nearest valid name for a typo; also for a missing or unreadable file and for YAML syntax, where duplicate
-            keys count as errors.
-    """
+    """Read and check the parameter file as a whole; UserError as `schema.validate` has it, and for what is no YAML."""
     try:
         data = load_yaml(path)
     except FileNotFoundError:

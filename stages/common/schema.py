@@ -19,17 +19,11 @@ class Strict(BaseModel):
 
 
 def validate(path: Path | str, data: Any, schema: Any, named: Callable[[list], list] = list) -> Any:
-    """The content of a YAML file as `schema` reads it.
+    """The `data` of a YAML file as `schema` reads them: a `Strict` class, or a type made of them.
 
-    Args:
-        path: of the file, for messages.
-        data: what the file holds.
-        schema: a `Strict` class, or a type made of them.
-        named: turns the keys and indices that lead to a problem into those that a message names.
-
-    Raises:
-        UserError: with one line for each problem: the path of the key as `dvc exp run -S` takes it (`layers.1`), what
-            is wrong, what is allowed, and the nearest valid name for a typo.
+    `path` is named in messages; `named` turns the keys and indices that lead to a problem into those that a message
+    names. Raises UserError with one line for each problem: the path of the key as `dvc exp run -S` takes it
+    (`layers.1`), what is wrong, what is allowed, and the nearest valid name for a typo.
     """
     try:
         return TypeAdapter(schema).validate_python(data)

@@ -25,10 +25,8 @@ def classify_folder(
 ) -> Iterator[tuple[str, Classified]]:
     """Yield the name of each image in a folder, or below a URL, with what was found in it, in the order of the names.
 
-    Args:
-        weights: folder with ResNet50's weights and class index.
-        inference: where and how to compute; every engine and number of workers finds the same.
-        settings: threads that compute, and as many that read and resize images ahead of them.
+    `weights` is the folder with ResNet50's weights and class index. `inference` says where and how to compute: every
+    engine and number of workers finds the same. `settings.threads` compute, and as many read images ahead of them.
     """
     names = source.list_images(folder)
     batch_size = min(inference.batch_size, len(names))
@@ -76,12 +74,10 @@ def infer(
         labels: JSON of the labelled sample set; an image counts as labelled when its bytes are one of these files'.
         metrics: JSON: images, errors, labelled, and the share of labelled images whose class is the first prediction or
             among the first three (null where no image is labelled).
-        inference, settings: see `classify_folder`.
         predictions: JSON in the order of the images' names: `image` and either `predictions` or `error`.
 
-    Raises:
-        UserError: when the folder is missing or has no image that can be read, weights or labels are damaged, or a
-            label is none of ImageNet's classes.
+    Raises UserError when the folder is missing or has no image that can be read, weights or labels are damaged, or a
+    label is none of ImageNet's classes.
     """
     labelled = load_labels(labels)
     _check_class_ids(labelled, weights)
@@ -96,10 +92,8 @@ def classify_only(
     """Classify every image in `folder` and write only the file `out`.
 
     It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with TABLE_HEADER: a row
-    for each class of each image, and one with nothing but the error for what cannot be read.
-
-    Raises:
-        UserError: before any work, when `out` is no place for such a file; and what `entries` raises.
+    for each class of each image, and one with nothing but the error for what cannot be read. Raises UserError before
+    any work when `out` is no place for such a file, and as `entries` does.
     """
     if problem := _problem(out, folder):
         raise UserError(f"--out: {out}: {problem}")

@@ -37,10 +37,8 @@ def classify(
 ) -> Iterator[Classified]:
     """Yield what is found in each image, in the order of the names; `inference.workers` processes compute them.
 
-    Each of them takes `settings.threads` CPUs, and a GPU if the device is one.
-
-    Raises:
-        UserError: see `cluster.connected`; the weights are damaged; a node does not have the images; Ray gave up.
+    Each of them takes `settings.threads` CPUs, and a GPU if the device is one. Raises UserError as `cluster.connected`
+    does, when the weights are damaged, when a node does not have the images, and when Ray gave up.
     """
     batches = math.ceil(len(names) / batch_size)
     # Four chunks for each worker, so that none waits long for the last.

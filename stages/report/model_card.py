@@ -35,12 +35,7 @@ def metrics(version: dict) -> list[dict]:
 
 
 def head(version: dict, data: Asset) -> str:
-    """What machines read of a card, as YAML.
-
-    Args:
-        version: what `page.gather_version` gives.
-        data: one file of the data set.
-    """
+    """What machines read of a card, as YAML, from what `page.gather_version` gives and one file of the data set."""
     result = {
         "task": {"type": "image-classification", "name": "Image Classification"},
         "dataset": {"type": "mnist", "name": "MNIST", "split": "test"},
