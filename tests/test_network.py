@@ -71,10 +71,7 @@ def test_a_layer_that_keras_refuses_is_named(layers, key):
 
 @pytest.mark.parametrize(
     ("layers", "shape"),
-    [
-        (["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"),
-        ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)"),
-    ],
+    [(["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"), ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)")],
 )
 def test_a_last_layer_without_one_number_for_each_class_is_refused(layers, shape):
     with pytest.raises(

@@ -83,13 +83,7 @@ def test_a_file_that_is_no_image_is_an_error_entry_and_the_rest_go_on(results):
     (damaged,) = (entry for entry in entries if "error" in entry)
     assert damaged["image"] == "notes.jpg"
     assert "predictions" not in damaged
-    assert metrics == {
-        "images": 30,
-        "errors": 1,
-        "labelled": 29,
-        "top1_accuracy": 0.551724,
-        "top3_accuracy": 0.724138,
-    }
+    assert metrics == {"images": 30, "errors": 1, "labelled": 29, "top1_accuracy": 0.551724, "top3_accuracy": 0.724138}
 
 
 def test_the_probabilities_are_those_of_plain_keras(resnet50_folder, folder):
