@@ -292,6 +292,13 @@ def test_all_mistakes_are_told_at_once(load):
             GOOD.replace("seed: 42", "seed: x").replace("- Flatten", "- Flaten").replace("epochs: 10", "epochs: 0"),
         )
     assert len(str(caught.value).splitlines()) == 4
+    twice = GOOD.replace(MODELS, MODELS + MODELS[8:].replace("mlp", "MLP")).replace(
+        "seed: 42", "seed: 42\ndata_parallel: 3"
+    )
+    with pytest.raises(
+        UserError, match=r"3 problem.*\n  models\.mlp\.batch_size: .*\n  models\.MLP: .*\n  models\.MLP\.batch"
+    ):
+        load(GOOD, twice)
 
 
 @pytest.mark.parametrize(
