@@ -108,10 +108,8 @@ def _reason(data: bytes, error: Exception) -> str:
     """Why a decoder failed with `error`."""
     if heif.is_heif(data):
         return DAMAGED
-    if named := other_formats.name(data):
-        return named
-    if unusual := other_formats.unusual(error):
-        return unusual
+    if why := other_formats.name(data) or other_formats.unusual(error):
+        return why
     return NOT_READ if isinstance(error, UnidentifiedImageError) and not other_formats.is_read(data) else DAMAGED
 
 
@@ -193,9 +191,9 @@ def _list_scans(jpeg: bytes) -> list[int]:
 
 
 def _check_tiff(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
-    """Refuse a TIFF that Pillow would take for another: grey beside its transparency's plane, numbers below 0.
+    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0.
 
-    Pillow leaves a colour profile out in silence where the file ends before it.
+    So it is with one that ends before its colour profile, which Pillow would leave out in silence.
     """
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())

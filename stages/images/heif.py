@@ -86,13 +86,14 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     if b"meta" not in top:
         raise ImageError("a film without a still image" if film else DAMAGED)
     primary, items = _read_items(memoryview(data), top[b"meta"])
-    costs: dict[int, int] = {}
     if _pixels(items[primary]) > MAX_PIXELS:
         raise ImageError(TOO_MANY_PIXELS)
-    for number in items:
-        if _cost(number, items, costs) > MAX_DECODED:
-            raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
-    if any(items[number].cut_short for number in _needed(primary, items)):  # the decoder would show green in its place
+    costs: dict[int, int] = {}
+    _cost(primary, items, costs)
+    needed = list(costs)  # the primary item and all that it is made of
+    if any(_cost(number, items, costs) > MAX_DECODED for number in items):
+        raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
+    if any(items[number].cut_short for number in needed):  # the decoder would show green in its place
         raise ImageError(DAMAGED)
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
@@ -279,17 +280,6 @@ def _leb128(stream: _Fields) -> int:
         if byte < 128:
             break
     return value
-
-
-def _needed(number: int, items: dict[int, _Item]) -> set[int]:
-    """The item and all that it is made of."""
-    needed, waiting = set(), [number]
-    while waiting:
-        number = waiting.pop()
-        if number not in needed:
-            needed.add(number)
-            waiting += items[number].made_of
-    return needed
 
 
 def _codec(number: int, items: dict[int, _Item]) -> bytes:
