@@ -24,7 +24,8 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
     `input_shape` is that of one example, without the batch axis. Raises UserError with the key of a layer that Keras
     refuses, or when the outputs are not finite, or no probabilities of so many `classes`.
     """
-    network, key = keras.Sequential([keras.Input(input_shape)], name=version), f"params.yaml: models.{version}.layers"
+    key = f"params.yaml: models.{version}.layers"
+    network = keras.Sequential([keras.Input(input_shape)], name=version)
     for position, layer in enumerate(model.layers):
         try:
             network.add(_make(layer))

@@ -16,6 +16,7 @@ from stages import network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
 from tests.conftest import ROOT, on_linux
+from tests.test_mnist import Trap
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -217,16 +218,6 @@ def weights(change) -> bytes:
         change(group)
         group["1"] = np.zeros(3, "f4")  # the bias
     return buffer.getvalue()
-
-
-class Trap:
-    """Creates the file `name` when it is unpickled."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.name),)
 
 
 def pickled(marker: str) -> bytes:

@@ -153,7 +153,8 @@ def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
         problems["unit"] = f"is {shorten(unit)}; allowed: steps, epochs"
     left = {key for key in given.keys() & (STEPS | RATES) if key != "warmup_target" or given[key] is not None}
     for key in sorted(left - problems.keys()):
-        several, least = key in ("boundaries", "values"), 0 if key in STEPS and unit == "steps" else 0.0
+        several = key in ("boundaries", "values")
+        least = 0 if key in STEPS and unit == "steps" else 0.0
         parts = given[key] if several else [given[key]]
         if not (isinstance(parts, list) and all(_is_number(part, least) for part in parts)):
             kind = _number_of_at_least(least, f" of {unit}" * (key in STEPS))
