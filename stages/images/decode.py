@@ -105,6 +105,7 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         notes = [] if notes is None else notes
         image = _open_image(data, notes)
         image.load()
+        image = _on_screen(image) if image.format == "GIF" else image
         return colours.to_rgb(_turn_upright(image), notes)
     except (ImageError, MemoryError):
         raise
@@ -112,6 +113,16 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         raise ImageError(TOO_MANY_PIXELS) from None
     except Exception as error:  # noqa: BLE001 - a plugin of Pillow may raise anything for a damaged file
         raise ImageError(_reason(data, error)) from None
+
+
+def _on_screen(gif: GifImagePlugin.GifImageFile) -> Image.Image:
+    """A GIF's first image on its screen, which shows white beside it; Pillow fills that with a colour of the palette."""
+    place = gif.dispose_extent
+    if place == (0, 0, *gif.size):
+        return gif
+    screen = Image.new("RGB", gif.size, "white")
+    screen.paste(colours.to_rgb(gif.crop(place), []), place)
+    return screen
 
 
 def _reason(data: bytes, error: Exception) -> str:
