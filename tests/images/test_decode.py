@@ -663,6 +663,18 @@ def test_libraries_write_nothing_to_standard_error(tmp_path):
     assert process.stderr == ""
 
 
+@pytest.mark.parametrize(
+    "control", [b"", b"!\xf9\4\x08\0\0\1\0", b"!\xf9\4\1\0\0\2\0"], ids=["plain", "disposed", "transparent"]
+)
+def test_a_gif_shows_white_beside_a_first_image_that_is_smaller_than_its_screen(tmp_path, control):
+    """As browsers show it. Its one pixel is blue, the first colour of the palette red, the third transparent."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 3, 2, 0xF1, 0, 0) + b"\xff\0\0\0\0\xff\0\xff\0\1\2\3" + control
+    seen = read(tmp_path, head + b"," + struct.pack("<HHHHB", 1, 1, 1, 1, 0) + b"\x02\x02\x4c\x01\0;")
+    expected = np.full((2, 3, 3), 255)
+    expected[1, 1] = 0, 0, 255
+    assert (seen == expected).all()
+
+
 # JPEGs of many pixels
 
 
@@ -938,6 +950,7 @@ HARD_NAMES = [
     b"\x1b[31mred\x07.png",
     "e\u0301 \u202egnp.exe".encode(),
     b"not \xff\xfe utf-8.png",
+    rb"not \xff\xfe utf-8.png",
 ]
 
 
@@ -952,6 +965,7 @@ def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path
     files.write_json(tmp_path / "names.json", names)
     assert json.loads((tmp_path / "names.json").read_text("utf-8")) == names
     assert "not \\xff\\xfe utf-8.png" in names
+    assert len(set(names)) == len(HARD_NAMES)
 
 
 @pytest.mark.parametrize(
