@@ -18,7 +18,7 @@ from typing import Any
 from stages.common.cli import UserError
 from stages.images.limits import MAX_BYTES, ImageError
 
-READ_TIMEOUT = 60  # seconds that a web server may say nothing
+READ_TIMEOUT = 60  # seconds that a web server may say nothing; it may take ten times as long for an image
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 
@@ -144,7 +144,8 @@ def _options(url: str) -> dict[str, Any]:
         return {}
     from aiohttp import ClientTimeout
 
-    return {"client_kwargs": {"timeout": ClientTimeout(sock_connect=READ_TIMEOUT, sock_read=READ_TIMEOUT)}}
+    longest = {"total": 10 * READ_TIMEOUT, "sock_connect": READ_TIMEOUT, "sock_read": READ_TIMEOUT}
+    return {"client_kwargs": {"timeout": ClientTimeout(**longest)}}
 
 
 def image_name(name: str) -> str:

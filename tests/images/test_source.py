@@ -20,7 +20,7 @@ PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">u
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/closed/`; `/STATUS/`."""
+    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/dripping/`; `/closed/`; `/STATUS/`."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -41,6 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if kind == "stalling":
                 self.server.ended.wait()
                 return
+            while kind == "dripping" and not self.server.ended.wait(0.05):
+                self.wfile.write(b"x")
             time.sleep(0.1)
             self.wfile.write(IMAGE[100:])
 
@@ -136,10 +138,11 @@ def test_a_web_page_that_is_not_there_is_not_taken_for_an_empty_folder(site):
         list_images(f"{site}/none")
 
 
-def test_a_web_server_that_stalls_is_not_waited_for_without_end(site, monkeypatch):
-    monkeypatch.setattr(source, "READ_TIMEOUT", 0.5)
-    with pytest.raises(UserError, match=r"/stalling/a.jpg: the server has stopped answering; check"):
-        read_file(f"{site}/stalling/a.jpg")
+@pytest.mark.parametrize("kind", ["stalling", "dripping"])
+def test_a_web_server_that_stalls_is_not_waited_for_without_end(site, monkeypatch, kind):
+    monkeypatch.setattr(source, "READ_TIMEOUT", 0.2)
+    with pytest.raises(UserError, match=rf"/{kind}/a.jpg: the server has stopped answering; check"):
+        read_file(f"{site}/{kind}/a.jpg")
 
 
 @pytest.mark.parametrize(
