@@ -105,7 +105,10 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         notes = [] if notes is None else notes
         image = _open_image(data, notes)
         image.load()
-        image = _on_screen(image) if image.format == "GIF" else image
+        if image.format == "GIF":
+            image = _on_screen(image)
+        if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+            image = image.convert("RGB")  # by a program that leaves all at 0; browsers show the colours, too
         return colours.to_rgb(_turn_upright(image), notes)
     except (ImageError, MemoryError):
         raise

@@ -675,6 +675,17 @@ def test_a_gif_shows_white_beside_a_first_image_that_is_smaller_than_its_screen(
     assert (seen == expected).all()
 
 
+def test_a_bmp_whose_transparency_is_0_everywhere_shows_its_colours(tmp_path):
+    content = bytearray(encoded(with_transparent_left_half(), "BMP"))
+    content[14:18], content[30] = struct.pack("<I", 108), 3  # a header with masks, in place of one without
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    content[10:14] = struct.pack("<I", 14 + 108)
+    content[54:54] = masks
+    assert difference(read(tmp_path, bytes(content)), left_half_white()) == 0
+    content[14 + 108 + 3 :: 4] = bytes(WIDTH * HEIGHT)
+    assert difference(read(tmp_path, bytes(content)), RGB) == 0
+
+
 # JPEGs of many pixels
 
 
