@@ -208,9 +208,14 @@ def _check_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
 
 
 def _list_scans(jpeg: bytes) -> list[int]:
-    """How many components each scan has up to the end-of-image marker, by the markers and lengths of ITU-T T.81, annex B."""
+    """How many components each scan has up to the end-of-image marker, by the markers and lengths of ITU-T T.81, annex B.
+
+    Raises ImageError for arithmetic coding, of which libjpeg says only that the data are broken.
+    """
     position, scans = 2, []
     while (found := JPEG_MARKER.search(jpeg, position)) and found[0] != b"\xff\xd9":
+        if found[0] in (b"\xff\xc9", b"\xff\xca"):
+            raise ImageError(other_formats.UNUSUAL_JPEG)
         if found[0] == b"\xff\xda":
             scans += jpeg[found.end() + 2 : found.end() + 3]
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")

@@ -594,6 +594,7 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "film with heif's brands and no image": (box(b"ftyp", b"msf1", bytes(4), b"hevc") + box(b"moov"), "film"),
     "heif with h.264 inside": (heif_file({1: b"avc1"}, {1: 64}, {}), "H.264"),
     "jpeg of 12 bits": (FORMATS["jpeg"][0].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "unusual kind of JPEG"),
+    "jpeg of arithmetic coding": (FORMATS["jpeg"][0].replace(b"\xff\xc0\0\x11", b"\xff\xc9\0\x11"), "unusual kind of JPEG"),
     "tiff of 32 bits a colour": (tiff(bytes(96), 32, 2), "unusual kind of TIFF"),
     "png of apple's apps": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"CgBI", bytes(4)) + FORMATS["png"][0][8:].replace(b"IDAT", b"IDAT\1"), "Apple's apps"),
     "pointer of git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS"),
