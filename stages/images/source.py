@@ -79,8 +79,8 @@ def _walk_url(url: str) -> set[str]:
             for entry in system.ls(folder, detail=True):
                 path = html.unescape(entry["name"]) if is_web else entry["name"]
                 name = path.removeprefix(start).rstrip("/")
-                if not path.startswith(start) or not name or _is_hidden(name) or (is_web and "?" in name):
-                    continue  # among these are links upwards, and links that sort the page anew
+                if not path.startswith(start) or not name or _is_hidden(name) or (is_web and {"?", "#"} & set(name)):
+                    continue  # among these are links upwards, and links that sort the page anew or lead to a place in it
                 if entry["type"] != "directory":
                     names.add(below + name)
                 elif (inner := f"{below}{name}/") not in folders:
@@ -180,15 +180,10 @@ def _is_about_one_file(error: OSError, system: Any) -> bool:
     """Whether a server that has others does not give this one; else the network or the user's key is at fault."""
     if "http" in system.protocol:
         return getattr(error.__cause__, "status", None) in (403, 404, 410)
-    response = getattr(error.__cause__, "response", {})  # of S3
-    return response.get("Error", {}).get("Code") in (
-        None,
-        "403",
-        "404",
-        "AccessDenied",
-        "InvalidObjectState",
-        "NoSuchKey",
-    )
+    if "s3" in system.protocol:
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+        return code in (None, "403", "404", "AccessDenied", "InvalidObjectState", "NoSuchKey")
+    return True
 
 
 def _check_size(size: int) -> None:

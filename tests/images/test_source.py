@@ -15,7 +15,7 @@ from stages.images.limits import ImageError
 from stages.images.source import image_path, list_images, read_file
 
 IMAGE = bytes(range(256)) * 1000
-PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">up</a> <a href="./../">up</a> <a href="./">here</a>
+PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">up</a> <a href="./../">up</a> <a href="./">here</a> <a href="#top">top</a>
 <a href="a.jpg">a</a> <a href="below/">below</a> <a href="below/b.jpg">b</a> <a href="c&amp;d.jpg">c&amp;d</a>"""
 
 
