@@ -223,10 +223,14 @@ def _list_scans(jpeg: bytes) -> list[int]:
 
 
 def _check_samples(tiff: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0."""
+    """Refuse a TIFF whose pixels Pillow would take for others.
+
+    These are grey beside its transparency's plane, numbers below 0, and a palette of 8 bits in place of 16.
+    """
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())
-    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L"):
+    is_dark = max(tiff.tag_v2.get(TiffImagePlugin.COLORMAP, (256,))) < 256  # so libtiff knows an old program's
+    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L") or is_dark:
         raise ImageError(other_formats.UNUSUAL_TIFF)
 
 

@@ -573,6 +573,14 @@ def with_property(image: bytes, added: bytes) -> bytes:
     return bytes(changed)
 
 
+def tiff_with_a_palette_of_8_bits() -> bytes:
+    """As old programs wrote it; 16 are the rule."""
+    content, start = encoded(PHOTO.quantize(256), "TIFF"), struct.pack("<HHI", 320, 3, 768)
+    place = struct.unpack_from("<I", content, content.index(start) + 8)[0]
+    palette = np.frombuffer(content, "<u2", 768, place)
+    return content[:place] + (palette >> 8).tobytes() + content[place + 1536 :]
+
+
 OTHERS = {  # what it is: (its first bytes, what the reason names)
     "jpeg xl": (b"\xff\x0a\xfa\x1f", "JPEG XL"),
     "jpeg xl in boxes": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -606,6 +614,7 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "tiff big of the other order": (b"MM\0+\0\x08\0\0", "unusual kind of TIFF"),
     "tiff of grey and transparency in planes": (encoded(PHOTO.convert("LA"), "TIFF", tiffinfo={284: 2}), "unusual kind of TIFF"),
     "tiff of grey below 0": (tiff(bytes(8), 8, 1, kind=2), "unusual kind of TIFF"),
+    "tiff palette of 8 bits": (tiff_with_a_palette_of_8_bits(), "unusual kind of TIFF"),
     "avif cropped": (with_property(FORMATS["avif"][0], box(b"clap", struct.pack(">8I", 64, 1, 64, 1, 0, 1, 0, 1))), "cropped AVIF image"),
     "bmp of 4 bits a colour": (b"BM" + struct.pack("<IHHIIiiHHIIiiII3I", 0, 0, 0, 70, 40, 4, 1, 1, 16, 3, 8, 0, 0, 0, 0, 0xF00, 0xF0, 0xF) + bytes(12), "unusual kind of BMP"),
     "bmp of 64 bits": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 4, 1, 1, 64, 0, 32, *[0] * 4) + bytes(32), "unusual kind of BMP"),
