@@ -145,7 +145,7 @@ def _options(url: str) -> dict[str, Any]:
     from aiohttp import ClientTimeout
 
     longest = {"total": 10 * READ_TIMEOUT, "sock_connect": READ_TIMEOUT, "sock_read": READ_TIMEOUT}
-    return {"client_kwargs": {"timeout": ClientTimeout(**longest)}}
+    return {"client_kwargs": {"timeout": ClientTimeout(**longest), "trust_env": True}}  # which may name a proxy
 
 
 def image_name(name: str) -> str:

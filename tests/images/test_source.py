@@ -26,7 +26,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.do_GET()
 
     def do_GET(self) -> None:
-        kind, *names = self.path.strip("/").split("/")
+        kind, *names = self.path.removeprefix("http://images.invalid").strip("/").split("/")
         is_page = not names or names == ["below"]
         closed = kind == "closed" and names == ["below"]
         self.send_response(int(kind) if kind.isdigit() and not is_page else 404 if kind == "none" or closed else 200)
@@ -72,6 +72,11 @@ def test_images_of_a_web_server_are_read_to_their_end_and_its_other_links_left_o
     names = list_images(f"{site}/pieces")
     assert names == ["a.jpg", "below/b.jpg", "c&d.jpg"]
     assert [read_file(image_path(f"{site}/pieces", name)) for name in names] == [IMAGE] * 3
+
+
+def test_a_web_server_is_reached_by_the_proxy_that_the_environment_names(site, monkeypatch):
+    monkeypatch.setenv("http_proxy", site)
+    assert read_file("http://images.invalid/pieces/a.jpg") == IMAGE
 
 
 def test_a_folder_of_a_web_server_that_cannot_be_listed_is_not_left_out(site):
