@@ -58,7 +58,8 @@ def require_probabilities(version: str, outputs: np.ndarray) -> None:
 
     A network can lose that while it trains, with BatchNormalization behind its softmax for example.
     """
-    if not (np.all(outputs >= 0) and np.allclose(outputs.sum(axis=1), 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
+    sums = outputs.sum(axis=1, dtype=np.float32)  # in bfloat16 they would be off by more than the tolerance
+    if not (np.all(outputs >= 0) and np.allclose(sums, 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
         raise UserError(
             f"params.yaml: models.{version}.layers: the last layer gives numbers that are no probabilities; "
             f"{_end_with(outputs.shape[1])}"

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import h5py
 import keras
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -125,6 +126,12 @@ def test_an_initializer_without_the_value_that_it_needs_says_so():
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "float64"])
 def test_probabilities_may_be_of_another_type(dtype):
     network.build("v", block("Flatten", {"Dense": END[1]["Dense"] | {"dtype": dtype}}), (28, 28, 1), 10)
+
+
+def test_probabilities_of_few_bits_are_summed_with_more():
+    probabilities = np.array([[0.99] + [0.01 / 9] * 9], ml_dtypes.bfloat16)
+    assert probabilities.sum() < 0.99
+    network.require_probabilities("v", probabilities)
 
 
 def test_optimizer_gets_its_arguments():

@@ -187,7 +187,7 @@ class Fetcher:
         have = target.stat().st_size if target.exists() else 0
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         try:
-            with self.session.get(url, headers=headers, stream=True, timeout=self.timeout) as response:
+            with self._answer(url, headers) as response:
                 if response.status_code == 416:  # nothing to resume
                     target.unlink(missing_ok=True)
                 if response.status_code in TRANSIENT:
@@ -206,6 +206,20 @@ class Fetcher:
             raise TransientError("the connection broke") from None
         except requests.exceptions.Timeout:
             raise TransientError(f"no answer within {self.timeout[1]:g} s") from None
+
+    def _answer(self, url: str, headers: dict[str, str]) -> requests.Response:
+        """A server's answer, up to its body; SourceError if it comes byte by byte, so that no silence is long."""
+
+        def ring(*_: object) -> None:
+            raise SourceError("sends its headers too slowly")
+
+        before = signal.signal(signal.SIGALRM, ring)
+        signal.setitimer(signal.ITIMER_REAL, 4 * sum(self.timeout))
+        try:
+            return self.session.get(url, headers=headers, stream=True, timeout=self.timeout)
+        finally:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
 
     # -- from packages
 

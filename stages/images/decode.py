@@ -94,6 +94,10 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         notes = [] if notes is None else notes
         image = _open_image(data, notes)
         image.load()
+        if image.format == "GIF":
+            image = _on_screen(image)
+        if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
+            image = image.convert("RGB")  # by a program that leaves all at 0; browsers show the colours, too
         _turn_upright(image)
         return colours.to_rgb(image, notes)
     except (ImageError, MemoryError):
@@ -102,6 +106,16 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         raise ImageError(TOO_MANY_PIXELS) from None
     except Exception as error:  # noqa: BLE001 - a plugin of Pillow may raise anything for a damaged file
         raise ImageError(_reason(data, error)) from None
+
+
+def _on_screen(gif: GifImagePlugin.GifImageFile) -> Image.Image:
+    """A GIF's first image on its screen, which shows white beside it; Pillow fills that with a colour of the palette."""
+    place = gif.dispose_extent
+    if place == (0, 0, *gif.size):
+        return gif
+    screen = Image.new("RGB", gif.size, "white")
+    screen.paste(colours.to_rgb(gif.crop(place), []), place)
+    return screen
 
 
 def _reason(data: bytes, error: Exception) -> str:
@@ -181,9 +195,14 @@ def _check_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
 
 
 def _list_scans(jpeg: bytes) -> list[int]:
-    """How many components each scan has up to the end-of-image marker, by the markers and lengths of ITU-T T.81, annex B."""
+    """How many components each scan has up to the end-of-image marker, by the markers and lengths of ITU-T T.81, annex B.
+
+    Raises ImageError for arithmetic coding, of which libjpeg says only that the data are broken.
+    """
     position, scans = 2, []
     while (found := JPEG_MARKER.search(jpeg, position)) and found[0] != b"\xff\xd9":
+        if found[0] in (b"\xff\xc9", b"\xff\xca"):
+            raise ImageError(other_formats.UNUSUAL_JPEG)
         if found[0] == b"\xff\xda":
             scans += jpeg[found.end() + 2 : found.end() + 3]
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
@@ -191,13 +210,15 @@ def _list_scans(jpeg: bytes) -> list[int]:
 
 
 def _check_tiff(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
-    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0.
+    """Refuse a TIFF whose pixels Pillow would take for others.
 
-    So it is with one that ends before its colour profile, which Pillow would leave out in silence.
+    These are grey beside its transparency's plane, numbers below 0, and a palette of 8 bits in place of 16. So it is with
+    one that ends before its colour profile, which Pillow would leave out in silence.
     """
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())
-    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L"):
+    is_dark = max(tiff.tag_v2.get(TiffImagePlugin.COLORMAP, (256,))) < 256  # so libtiff knows an old program's
+    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L") or is_dark:
         raise ImageError(other_formats.UNUSUAL_TIFF)
     if sum(other_formats.tiff_tags(data).get(TiffImagePlugin.ICCPROFILE, ())) > len(data):
         raise ImageError(DAMAGED)

@@ -6,7 +6,7 @@ from PIL import TiffImagePlugin
 
 SAVE = "save it as JPEG or PNG"
 RAW = f"a camera's raw file, which is not read; {SAVE} with a raw converter"
-UNUSUAL_TIFF = f"an unusual kind of TIFF, which is not read; {SAVE}"
+UNUSUAL_JPEG, UNUSUAL_TIFF = (f"an unusual kind of {kind}, which is not read; {SAVE}" for kind in ("JPEG", "TIFF"))
 FILM = f"a film, not an image; {SAVE}, one of its frames"
 
 SIGNATURES = [  # what a file starts with -> reason

@@ -6,6 +6,7 @@ with a short reason.
 
 import errno
 import hashlib
+import html
 import os
 import re
 import stat
@@ -17,7 +18,7 @@ from typing import Any
 from stages.common.cli import UserError
 from stages.images.limits import MAX_BYTES, ImageError
 
-READ_TIMEOUT = 60  # seconds that a web server may say nothing
+READ_TIMEOUT = 60  # seconds that a web server may say nothing; it may take ten times as long for an image
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 
@@ -59,13 +60,37 @@ def walk(folder: Path | str, hidden: bool = False) -> Iterator[tuple[str, os.Dir
 
 def _list_url(url: str) -> list[str]:
     with _remote(url) as (system, root):
-        start = root.rstrip("/") + "/"
-        names = [path[len(start) :] for path in system.find(root) if path.startswith(start)]
+        if "s3" not in system.protocol:
+            return list(_walk_url(url))
+        names = [path[len(root) + 1 :] for path in system.find(root)]  # all of it at once
         if not names:
             system.ls(root)  # which says why, where `find` leaves out what it cannot list
-        if "http" in system.protocol:
-            names = [name for name in names if "?" not in name]  # links that sort the page anew
-    return [name for name in names if name and not any(part.startswith(".") for part in name.split("/"))]
+    # A name that ends in a slash is an object that stands for a folder.
+    return [name for name in names if name and not name.endswith("/") and not _is_hidden(name)]
+
+
+def _walk_url(url: str) -> set[str]:
+    """As `walk`, over fsspec, whose own `find` leaves out in silence a folder that it cannot list."""
+    names, folders, waiting = set(), {""}, [""]  # a web page may link twice to an image, and to itself
+    while waiting:
+        below = waiting.pop()
+        with _remote(image_path(url, below) if below else url) as (system, folder):
+            is_web, start = "http" in system.protocol, folder.rstrip("/") + "/"
+            for entry in system.ls(folder, detail=True):
+                path = html.unescape(entry["name"]) if is_web else entry["name"]
+                name = path.removeprefix(start).rstrip("/")
+                if not path.startswith(start) or not name or _is_hidden(name) or (is_web and {"?", "#"} & set(name)):
+                    continue  # among these are links upwards, and links that sort the page anew or lead to a place in it
+                if entry["type"] != "directory":
+                    names.add(below + name)
+                elif (inner := f"{below}{name}/") not in folders:
+                    folders.add(inner)
+                    waiting.append(inner)
+    return names
+
+
+def _is_hidden(name: str) -> bool:
+    return any(part.startswith(".") for part in name.split("/"))
 
 
 def is_url(folder: Path | str) -> bool:
@@ -102,8 +127,8 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and error.__cause__:  # fsspec's for any status of a web server
-        error = error.__cause__
+    if isinstance(error, FileNotFoundError) and not hasattr(error.__cause__, "response"):  # which S3's errors have
+        error = error.__cause__ or error  # fsspec's for any status of a web server
     if getattr(error, "status", None):
         return f"the server answers {error.status} ({error.message})"
     if isinstance(error, FileNotFoundError):
@@ -119,12 +144,13 @@ def _options(url: str) -> dict[str, Any]:
         return {}
     from aiohttp import ClientTimeout
 
-    return {"client_kwargs": {"timeout": ClientTimeout(sock_connect=READ_TIMEOUT, sock_read=READ_TIMEOUT)}}
+    longest = {"total": 10 * READ_TIMEOUT, "sock_connect": READ_TIMEOUT, "sock_read": READ_TIMEOUT}
+    return {"client_kwargs": {"timeout": ClientTimeout(**longest), "trust_env": True}}  # which may name a proxy
 
 
 def image_name(name: str) -> str:
-    """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`."""
-    return os.fsencode(name).decode("utf-8", "backslashreplace")
+    """An image's name as it is written to results: bytes that are not UTF-8 become `\\xNN`, and so does the `\\` of a `\\x`."""
+    return os.fsencode(name).replace(rb"\x", rb"\x5cx").decode("utf-8", "backslashreplace")
 
 
 def read_file(path: Path | str) -> bytes:
@@ -142,10 +168,22 @@ def _read_url(url: str) -> bytes:
             with system.open(path, "rb") as file:
                 while len(data) <= MAX_BYTES and (more := file.read(MAX_BYTES + 1 - len(data))):
                     data += more  # of a web server's file of unknown length, what has arrived
-        except PermissionError:
-            raise ImageError("permission denied") from None
+        except (FileNotFoundError, PermissionError) as error:
+            if not _is_about_one_file(error, system):
+                raise
+            raise ImageError("permission denied" if isinstance(error, PermissionError) else _reason(error)) from None
     _check_size(len(data))
     return bytes(data)
+
+
+def _is_about_one_file(error: OSError, system: Any) -> bool:
+    """Whether a server that has others does not give this one; else the network or the user's key is at fault."""
+    if "http" in system.protocol:
+        return getattr(error.__cause__, "status", None) in (403, 404, 410)
+    if "s3" in system.protocol:
+        code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
+        return code in (None, "403", "404", "AccessDenied", "InvalidObjectState", "NoSuchKey")
+    return True
 
 
 def _check_size(size: int) -> None:

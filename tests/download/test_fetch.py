@@ -3,6 +3,7 @@
 Servers run on the loopback interface. npm is a script on PATH that hands out a package made by the test; pip is real.
 """
 
+import contextlib
 import gzip
 import hashlib
 import http.server
@@ -101,6 +102,10 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.wfile.write(DATA[:5000])
             self.wfile.flush()
             server.over.wait(20)
+        elif action == "drip":
+            with contextlib.suppress(OSError):
+                while not server.over.wait(0.02):
+                    self.wfile.write(b"H")
         elif action in ("503", "flaky"):
             self.reply(b"busy", 503)
         elif action == "index":  # of packages, as pip asks for it
@@ -179,6 +184,12 @@ def test_a_bad_source_is_named_in_a_warning_and_the_next_one_serves(path, reason
     assert reason in warning
     assert warning.endswith("; trying the next source")
     assert left_in(tmp_path / "cache") == [asset("http://x/").sha256]
+
+
+def test_headers_that_drip_are_not_waited_for_without_end(server, fetcher, capfd):
+    session = fetcher(connect=0.1, read=0.3)
+    assert fetch(session, asset(f"{server.url}/drip", f"{server.url}/right")) == DATA
+    assert "sends its headers too slowly; trying the next source" in capfd.readouterr().err
 
 
 def test_when_all_fail_the_error_names_file_hashes_and_every_source_and_leaves_nothing(server, fetcher, tmp_path):

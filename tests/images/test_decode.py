@@ -535,6 +535,14 @@ def with_property(image: bytes, added: bytes) -> bytes:
     return bytes(changed)
 
 
+def tiff_with_a_palette_of_8_bits() -> bytes:
+    """As old programs wrote it; 16 are the rule."""
+    content, start = encoded(PHOTO.quantize(256), "TIFF"), struct.pack("<HHI", 320, 3, 768)
+    place = struct.unpack_from("<I", content, content.index(start) + 8)[0]
+    palette = np.frombuffer(content, "<u2", 768, place)
+    return content[:place] + (palette >> 8).tobytes() + content[place + 1536 :]
+
+
 OTHERS = {  # what it is: (its first bytes, what the reason names)
     "jpeg xl": (b"\xff\x0a\xfa\x1f", "JPEG XL"),
     "jpeg xl in boxes": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -556,6 +564,7 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "film with heif's brands and no image": (box(b"ftyp", b"msf1", bytes(4), b"hevc") + box(b"moov"), "film"),
     "heif with h.264 inside": (heif_file({1: b"avc1"}, {1: 64}, {}), "H.264"),
     "jpeg of 12 bits": (FORMATS["jpeg"][0].replace(b"\xff\xc0\0\x11\x08", b"\xff\xc0\0\x11\x0c"), "unusual kind of JPEG"),
+    "jpeg of arithmetic coding": (FORMATS["jpeg"][0].replace(b"\xff\xc0\0\x11", b"\xff\xc9\0\x11"), "unusual kind of JPEG"),
     "tiff of 32 bits a colour": (tiff(bytes(96), 32, 2), "unusual kind of TIFF"),
     "png of apple's apps": (b"\x89PNG\r\n\x1a\n" + png_chunk(b"CgBI", bytes(4)) + FORMATS["png"][0][8:].replace(b"IDAT", b"IDAT\1"), "Apple's apps"),
     "pointer of git lfs": (b"version https://git-lfs.github.com/spec/v1\noid sha256:", "Git LFS"),
@@ -567,6 +576,7 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "tiff big of the other order": (b"MM\0+\0\x08\0\0", "unusual kind of TIFF"),
     "tiff of grey and transparency in planes": (encoded(PHOTO.convert("LA"), "TIFF", tiffinfo={284: 2}), "unusual kind of TIFF"),
     "tiff of grey below 0": (tiff(bytes(8), 8, 1, kind=2), "unusual kind of TIFF"),
+    "tiff palette of 8 bits": (tiff_with_a_palette_of_8_bits(), "unusual kind of TIFF"),
     "avif cropped": (with_property(FORMATS["avif"][0], box(b"clap", struct.pack(">8I", 64, 1, 64, 1, 0, 1, 0, 1))), "cropped AVIF image"),
     "bmp of 4 bits a colour": (b"BM" + struct.pack("<IHHIIiiHHIIiiII3I", 0, 0, 0, 70, 40, 4, 1, 1, 16, 3, 8, 0, 0, 0, 0, 0xF00, 0xF0, 0xF) + bytes(12), "unusual kind of BMP"),
     "bmp of 64 bits": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 4, 1, 1, 64, 0, 32, *[0] * 4) + bytes(32), "unusual kind of BMP"),
@@ -623,6 +633,29 @@ def test_libraries_write_nothing_to_standard_error(tmp_path):
     )
     assert process.stdout.count("\n") == 3
     assert process.stderr == ""
+
+
+@pytest.mark.parametrize(
+    "control", [b"", b"!\xf9\4\x08\0\0\1\0", b"!\xf9\4\1\0\0\2\0"], ids=["plain", "disposed", "transparent"]
+)
+def test_a_gif_shows_white_beside_a_first_image_that_is_smaller_than_its_screen(tmp_path, control):
+    """As browsers show it. Its one pixel is blue, the first colour of the palette red, the third transparent."""
+    head = b"GIF89a" + struct.pack("<HHBBB", 3, 2, 0xF1, 0, 0) + b"\xff\0\0\0\0\xff\0\xff\0\1\2\3" + control
+    seen = read(tmp_path, head + b"," + struct.pack("<HHHHB", 1, 1, 1, 1, 0) + b"\x02\x02\x4c\x01\0;")
+    expected = np.full((2, 3, 3), 255)
+    expected[1, 1] = 0, 0, 255
+    assert (seen == expected).all()
+
+
+def test_a_bmp_whose_transparency_is_0_everywhere_shows_its_colours(tmp_path):
+    content = bytearray(encoded(with_transparent_left_half(), "BMP"))
+    content[14:18], content[30] = struct.pack("<I", 108), 3  # a header with masks, in place of one without
+    masks = struct.pack("<4I", 0xFF0000, 0xFF00, 0xFF, 0xFF000000) + bytes(52)
+    content[10:14] = struct.pack("<I", 14 + 108)
+    content[54:54] = masks
+    assert difference(read(tmp_path, bytes(content)), left_half_white()) == 0
+    content[14 + 108 + 3 :: 4] = bytes(WIDTH * HEIGHT)
+    assert difference(read(tmp_path, bytes(content)), RGB) == 0
 
 
 # JPEGs of many pixels
@@ -900,6 +933,7 @@ HARD_NAMES = [
     b"\x1b[31mred\x07.png",
     "e\u0301 \u202egnp.exe".encode(),
     b"not \xff\xfe utf-8.png",
+    rb"not \xff\xfe utf-8.png",
 ]
 
 
@@ -914,6 +948,7 @@ def test_names_with_newlines_quotes_dots_and_unicode_are_read_and_named(tmp_path
     files.write_json(tmp_path / "names.json", names)
     assert json.loads((tmp_path / "names.json").read_text("utf-8")) == names
     assert "not \\xff\\xfe utf-8.png" in names
+    assert len(set(names)) == len(HARD_NAMES)
 
 
 @pytest.mark.parametrize(

@@ -5,27 +5,31 @@ import http.server
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 
 from stages.common.cli import UserError
 from stages.images import source
+from stages.images.limits import ImageError
 from stages.images.source import image_path, list_images, read_file
 
 IMAGE = bytes(range(256)) * 1000
-PAGE = b'<a href="?C=N;O=D">Name</a> <a href="../">up</a> <a href="a.jpg">a</a> <a href="below/">below</a>'
+PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">up</a> <a href="./../">up</a> <a href="./">here</a> <a href="#top">top</a>
+<a href="a.jpg">a</a> <a href="below/">below</a> <a href="below/b.jpg">b</a> <a href="c&amp;d.jpg">c&amp;d</a>"""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/STATUS/`."""
+    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/dripping/`; `/closed/`; `/STATUS/`."""
 
     def do_HEAD(self) -> None:
         self.do_GET()
 
     def do_GET(self) -> None:
-        kind, *names = self.path.strip("/").split("/")
+        kind, *names = self.path.removeprefix("http://images.invalid").strip("/").split("/")
         is_page = not names or names == ["below"]
-        self.send_response(int(kind) if kind.isdigit() and not is_page else 404 if kind == "none" else 200)
+        closed = kind == "closed" and names == ["below"]
+        self.send_response(int(kind) if kind.isdigit() and not is_page else 404 if kind == "none" or closed else 200)
         self.send_header("Content-Type", "text/html" if is_page else "image/jpeg")
         if kind == "stalling" and not is_page:
             self.send_header("Content-Length", str(len(IMAGE)))
@@ -37,6 +41,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             if kind == "stalling":
                 self.server.ended.wait()
                 return
+            while kind == "dripping" and not self.server.ended.wait(0.05):
+                self.wfile.write(b"x")
             time.sleep(0.1)
             self.wfile.write(IMAGE[100:])
 
@@ -44,23 +50,41 @@ class Handler(http.server.BaseHTTPRequestHandler):
         pass
 
 
-@pytest.fixture(scope="module")
-def site() -> Iterator[str]:
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+@contextmanager
+def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         server.ended = threading.Event()
         threading.Thread(target=server.serve_forever).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.ended.set()
-        server.shutdown()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}"
+        finally:
+            server.ended.set()
+            server.shutdown()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    with served(Handler) as url:
+        yield url
 
 
 def test_images_of_a_web_server_are_read_to_their_end_and_its_other_links_left_out(site):
     names = list_images(f"{site}/pieces")
-    assert names == ["a.jpg", "below/b.jpg"]
-    assert [read_file(image_path(f"{site}/pieces", name)) for name in names] == [IMAGE, IMAGE]
+    assert names == ["a.jpg", "below/b.jpg", "c&d.jpg"]
+    assert [read_file(image_path(f"{site}/pieces", name)) for name in names] == [IMAGE] * 3
 
 
-@pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (404, "Not Found"), (500, "Internal Server Error")])
+def test_a_web_server_is_reached_by_the_proxy_that_the_environment_names(site, monkeypatch):
+    monkeypatch.setenv("http_proxy", site)
+    assert read_file("http://images.invalid/pieces/a.jpg") == IMAGE
+
+
+def test_a_folder_of_a_web_server_that_cannot_be_listed_is_not_left_out(site):
+    with pytest.raises(UserError, match=r"/closed/below/: there is no such file or folder; check the address"):
+        list_images(f"{site}/closed")
+
+
+@pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (500, "Internal Server Error")])
 def test_the_answer_of_a_web_server_is_said(site, status, reason):
     url = image_path(f"{site}/{status}", list_images(f"{site}/{status}")[0])
     with pytest.raises(UserError) as error:
@@ -68,15 +92,62 @@ def test_the_answer_of_a_web_server_is_said(site, status, reason):
     assert str(error.value).startswith(f"inference.images: {url}: the server answers {status} ({reason}); check the")
 
 
+@pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (404, "Not Found"), (410, "Gone")])
+def test_an_image_that_a_web_server_does_not_give_is_unreadable_alone(site, status, reason):
+    with pytest.raises(ImageError, match=rf"^the server answers {status} \({reason}\)$"):
+        read_file(f"{site}/{status}/a.jpg")
+
+
+class Bucket(http.server.BaseHTTPRequestHandler):
+    """What S3 says of a bucket: its keys, one image, and for each other key an error of the key's name."""
+
+    KEYS = ("images/", "images/a.jpg", "images/b/", "images/b//c.jpg", "images/.d/e.jpg", "images/AccessDenied",
+            "images/ExpiredToken", "images/NoSuchKey")  # fmt: skip
+
+    def do_GET(self) -> None:
+        name = self.path.partition("?")[0].rpartition("/")[2]
+        if "list-type" in self.path:
+            keys = (f"<Contents><Key>{key}</Key><Size>{len(IMAGE)}</Size></Contents>" for key in self.KEYS)
+            status, body = 200, f"<ListBucketResult>{''.join(keys)}</ListBucketResult>".encode()
+        elif name == "a.jpg":
+            status, body = 200, IMAGE
+        else:
+            status, body = 403, f"<Error><Code>{name}</Code><Message>no</Message></Error>".encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    log_message = Handler.log_message
+
+
+def test_of_a_bucket_a_folder_is_no_image_and_a_key_that_expires_ends_the_run(monkeypatch):
+    pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`").S3FileSystem.clear_instance_cache()
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "any")
+    url = "s3://bucket/images"
+    with served(Bucket) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        assert list_images(url) == ["AccessDenied", "ExpiredToken", "NoSuchKey", "a.jpg", "b//c.jpg"]
+        assert read_file(image_path(url, "a.jpg")) == IMAGE
+        with pytest.raises(ImageError, match="^permission denied$"):
+            read_file(image_path(url, "AccessDenied"))
+        with pytest.raises(ImageError, match="^there is no such file or folder$"):
+            read_file(image_path(url, "NoSuchKey"))
+        with pytest.raises(UserError, match="^inference.images: s3://bucket/images/ExpiredToken: no; check"):
+            read_file(image_path(url, "ExpiredToken"))
+
+
 def test_a_web_page_that_is_not_there_is_not_taken_for_an_empty_folder(site):
     with pytest.raises(UserError, match=r"/none: there is no such file or folder; check the address"):
         list_images(f"{site}/none")
 
 
-def test_a_web_server_that_stalls_is_not_waited_for_without_end(site, monkeypatch):
-    monkeypatch.setattr(source, "READ_TIMEOUT", 0.5)
-    with pytest.raises(UserError, match=r"/stalling/a.jpg: the server has stopped answering; check"):
-        read_file(f"{site}/stalling/a.jpg")
+@pytest.mark.parametrize("kind", ["stalling", "dripping"])
+def test_a_web_server_that_stalls_is_not_waited_for_without_end(site, monkeypatch, kind):
+    monkeypatch.setattr(source, "READ_TIMEOUT", 0.2)
+    with pytest.raises(UserError, match=rf"/{kind}/a.jpg: the server has stopped answering; check"):
+        read_file(f"{site}/{kind}/a.jpg")
 
 
 @pytest.mark.parametrize(
