@@ -16,8 +16,8 @@ LEAST_IN_BIN = 20  # images, or chance alone would draw the point
 def scores(actual: np.ndarray, predicted: np.ndarray) -> list[list]:
     """One row [digit, precision, recall, f1, support] for each digit.
 
-    precision = right / predicted as the digit, recall = right / actually the digit, f1 = their harmonic mean; 0 where the
-    denominator is 0 (scikit-learn's convention). support = actually the digit.
+    precision = right / predicted as the digit, recall = right / actually the digit, f1 = their harmonic mean; 0 where
+    the denominator is 0 (scikit-learn's convention). support = actually the digit.
     """
     counts = confusion(actual, predicted)
     numbers = np.stack([counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)], axis=1).tolist()

@@ -13,7 +13,7 @@ from stages.common.cli import UserError
 
 
 class Strict(BaseModel):
-    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), no infinity, no change after loading."""
+    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), no infinity, no later change."""
 
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 

@@ -68,7 +68,7 @@ def is_read(data: bytes) -> bool:
 def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
     """Of each tag of a TIFF file's first image the number of its values, and its value, or where its values lie.
 
-    Of a file that is no TIFF none, of one that is cut short those before its end. The layout is TIFF 6.0's or BigTIFF's.
+    Of a file that is no TIFF none, of one that is cut short those before its end. The layout: TIFF 6.0, and BigTIFF.
     """
     if data[:4] not in TiffImagePlugin.PREFIXES:
         return {}

@@ -191,7 +191,7 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
 
 
 def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) -> Figure:
-    """Up to 12 test images, float32 (n, rows, columns) in [0, 1], that a version got wrong with the highest probability."""
+    """Up to 12 of the images, float32 (n, rows, columns) in [0, 1], that a version is most sure of and got wrong."""
     figure, wrong = Figure(figsize=(9.6, 4.7)), confident_mistakes(predictions)
     cells = list(zip(figure.add_gridspec(2, 6), wrong, strict=False))
     figure.suptitle(f"{version}: the {len(cells)} most confident of {len(wrong):,} mistakes")
