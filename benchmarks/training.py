@@ -16,7 +16,7 @@ def networks(file: str = "networks.yaml") -> dict:
     from stages.common.params import Model
     from stages.common.yaml_files import load_yaml
 
-    blocks = load_yaml(ROOT / "benchmarks" / file, 2**18)
+    blocks = load_yaml(ROOT / "benchmarks" / file)
     return {name: Model.model_validate(block) for name, block in blocks.items()}
 
 

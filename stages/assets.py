@@ -11,8 +11,6 @@ from stages.common import cli, schema
 from stages.common.schema import Strict
 from stages.common.yaml_files import load_yaml
 
-MANIFEST_LIMIT = 1 << 18  # bytes of assets.yaml
-
 
 def _web_address(url: str) -> str:
     parts = urlsplit(url)
@@ -104,9 +102,8 @@ class Asset(Strict):
     attribution: str
     size: PositiveInt
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
-    class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = Field(
-        []
-    )  # of a sample: the ImageNet classes that are right
+    # Of a sample: the ImageNet classes that are right.
+    class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = Field([])
     sources: Annotated[list[Source], Field(min_length=1)]
 
     @model_validator(mode="after")
@@ -118,7 +115,7 @@ class Asset(Strict):
 
 def load_assets(path: Path | str) -> list[Asset]:
     """Read and check a list of assets; the UserError names every wrong key."""
-    value = load_yaml(path, MANIFEST_LIMIT, aliases=False)
+    value = load_yaml(path, aliases=False)
 
     def named(location: list) -> list:
         """An asset is called by its name where it has one."""

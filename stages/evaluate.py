@@ -37,15 +37,10 @@ def describe(model: keras.Sequential) -> dict[str, list]:
 
 
 def plain(path: Path, model: keras.Sequential) -> dict:
-    """A trained model as data that can be computed with Keras left out.
+    """A trained model as data that can be computed with Keras left out: `sha256` of its file `path`, and `layers`.
 
-    Args:
-        path: its file.
-
-    Returns:
-        sha256: of the file.
-        layers: each layer's class, its arguments as Keras writes them, and its weights by their paths below it: the shape, and the values
-            as float32, little endian, in base64. Of a model with more than MOST_PARAMETERS there are none.
+    Each layer has its class, its arguments as Keras writes them, and its weights by their paths below it: the shape,
+    and the values as float32, little endian, in base64. Of a model with more than MOST_PARAMETERS there are no layers.
     """
     small = model.count_params() <= outputs.MOST_PARAMETERS
     configs = json.loads(model.to_json())["config"]["layers"][1:] if small else []  # the first is the input
@@ -78,14 +73,10 @@ def evaluate(
 ) -> None:
     """Classify `digits`, as they are and corrupted, and write what came out.
 
-    Args:
-        seed: decides the noise of a corruption, and nothing else.
-        metrics: JSON, `accuracy` (share of right predictions), `loss` (mean cross-entropy, natural logarithm), `ece`
-            (expected calibration error) and `brier` (Brier score), see `scoring`.
-        classes: CSV, precision, recall and F1 of each class.
-        predictions: CSV, one row an image in the test set's order: actual, predicted, probability of the predicted.
-        card: JSON, the metrics and what the model is made of, see `describe`.
-        robustness: CSV, accuracy for each corruption.
+    `seed` decides the noise of a corruption, and nothing else. `metrics` is JSON with `accuracy` (share of right
+    predictions), `loss` (mean cross-entropy, natural logarithm), `ece` and `brier` (see `scoring`); `card` has these
+    and what the model is made of, see `describe`. The others are CSV: `classes` with the scores of each digit,
+    `predictions` with one row an image in the test set's order, `robustness` with the accuracy for each corruption.
     """
     run = compile_evaluate(model)
     means, probabilities = run(digits.images, digits.labels)

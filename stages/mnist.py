@@ -7,10 +7,10 @@ import numpy as np
 
 from stages.common.cli import UserError
 from stages.common.files import check_sum
+from stages.common.params import CLASSES, TRAINING_IMAGES
 
-CLASSES = 10
 SIDE = 28  # pixels
-COUNTS = {"train": 60_000, "t10k": 10_000}
+COUNTS = {"train": TRAINING_IMAGES, "t10k": 10_000}
 UNSIGNED_BYTE = 0x08  # IDX type code, http://yann.lecun.com/exdb/mnist/
 
 
@@ -23,16 +23,11 @@ class Digits:
 
 
 def read_idx(path: Path | str, shape: tuple[int, ...]) -> np.ndarray:
-    """Read an IDX file of unsigned bytes that must hold exactly this shape.
+    """Read an IDX file of unsigned bytes that must hold exactly this shape: uint8, read-only.
 
     Format: two zero bytes, a type code, the number of axes, each axis' length as a big-endian 32-bit number, values.
-
-    Returns:
-        uint8 array of the given shape, read-only.
-
-    Raises:
-        UserError: naming the file and what differs. The header is checked against `shape` and the file's size before
-            any value is read, so a header that promises gigabytes costs no memory.
+    The header is checked against `shape` and the file's size before any value is read, so a header that promises
+    gigabytes costs no memory. UserError names the file and what differs.
     """
     path = Path(path)
     expected = bytes([0, 0, UNSIGNED_BYTE, len(shape)]) + b"".join(length.to_bytes(4, "big") for length in shape)
@@ -67,8 +62,7 @@ def read_labels(path: Path | str, count: int) -> np.ndarray:
 def load(folder: Path | str, split: str) -> Digits:
     """Load the prepared arrays of `split` ("train" or "test") from what the `prepare` stage wrote.
 
-    Raises:
-        UserError: naming the file whose type, shape or range is not what `prepare` writes.
+    UserError names the file whose type, shape or range is not what `prepare` writes.
     """
     images, labels = (_load(Path(folder) / f"{split}_{kind}.npy") for kind in ("images", "labels"))
     if labels.dtype != np.uint8 or labels.ndim != 1 or labels.max(initial=0) >= CLASSES:

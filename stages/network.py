@@ -21,29 +21,23 @@ ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carr
 def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int) -> keras.Sequential:
     """Build the Keras model that a `models.<version>` block describes, with fresh weights from the current seed.
 
-    Args:
-        version: names the model, and the block in error messages.
-        input_shape: shape of one example, without the batch axis.
-        classes: the number of probabilities that the last layer must give.
-
-    Raises:
-        UserError: naming the key of a layer that Keras refuses, or when the outputs are no probabilities of the classes, or not finite.
+    `input_shape` is that of one example, without the batch axis. Raises UserError with the key of a layer that Keras
+    refuses, or when the outputs are not finite, or no probabilities of so many `classes`.
     """
+    key = f"params.yaml: models.{version}.layers"
     network = keras.Sequential([keras.Input(input_shape)], name=version)
     for position, layer in enumerate(model.layers):
-        key = f"models.{version}.layers.{position}.{layer.name}"
         try:
             network.add(_make(layer))
         except Exception as error:
-            raise UserError(f"params.yaml: {key}: Keras refuses it: {reason(error)}") from None
+            raise UserError(f"{key}.{position}.{layer.name}: Keras refuses it: {reason(error)}") from None
     examples = np.random.default_rng(0).random((2, *input_shape), np.float32)
     try:  # MelSpectrogram gives another shape than it announces
         outputs = network(examples, training=False)
         masked = getattr(outputs, "_keras_mask", None) is not None
         outputs = ops.convert_to_numpy(ops.cast(outputs, "float32"))
     except Exception as error:
-        raise UserError(f"params.yaml: models.{version}.layers: Keras cannot compute it: {reason(error)}") from None
-    key = f"params.yaml: models.{version}.layers"
+        raise UserError(f"{key}: Keras cannot compute it: {reason(error)}") from None
     if network.output_shape != (None, classes):
         raise UserError(f"{key}: the last layer gives shape {network.output_shape[1:]}; {_end_with(classes)}")
     if masked:

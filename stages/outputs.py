@@ -4,7 +4,6 @@ Each reader raises UserError with the file, and the line where there is one, of 
 """
 
 import csv
-import json
 import math
 import statistics
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from stages import mnist
 from stages.common.cli import UserError
-from stages.common.files import rounded, write_csv, write_json
+from stages.common.files import read, read_json, rounded, write_csv, write_json
 
 HISTORY = ["epoch", "loss", "accuracy", "val_loss", "val_accuracy"]
 FINGERPRINTS = ["epoch", "variable", "sha256"]
@@ -111,9 +110,7 @@ def read_fingerprints(path: Path | str) -> list[list[tuple[str, str]]]:
 def write_predictions(path: Path | str, labels: np.ndarray, probabilities: np.ndarray) -> None:
     """Write one row for each image: its label, the most probable class, and that one's probability.
 
-    Args:
-        labels: whole numbers (n,).
-        probabilities: float32 (n, classes).
+    Labels are whole numbers (n,), probabilities float32 (n, classes).
     """
     best = probabilities.argmax(axis=1).tolist()
     write_csv(path, PREDICTIONS, zip(labels.tolist(), best, map(rounded, probabilities.max(axis=1)), strict=True))
@@ -173,24 +170,21 @@ def read_robustness(path: Path | str) -> dict[str, float]:
 
 def read_top_k(path: Path | str) -> list[dict]:
     """ResNet50's entries, one an image."""
-    try:
-        entries = json.loads(Path(path).read_text(encoding="utf-8"))
+
+    def parse(entries: list[dict]) -> list[dict]:
         for entry in entries:
             str(entry["image"])
             for prediction in [] if "error" in entry else entry["predictions"]:
                 str(prediction["label"]), float(prediction["probability"])
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path}: not a list of predictions ({error!r}); delete it and run `dvc repro`") from None
-    return entries
+        return entries
+
+    return read_json(path, "a list of predictions", parse)
 
 
 def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]]) -> None:
     """Write a JSON file: seeds, and of each metric the mean, std (of a sample: divided by n - 1) and values.
 
-    Args:
-        results: the metrics of at least two trainings, by seed.
+    `results` are the metrics of at least two trainings, by seed.
     """
     columns = {name: [result[name] for result in results.values()] for name in METRICS}
     summary = {
@@ -207,15 +201,8 @@ def write_over_seeds(path: Path | str, results: Mapping[int, Mapping[str, float]
 def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tuple[dict | None, bool]:
     """Results over seeds, or None where there are none or they belong to another network; and whether that is so.
 
-    A training depends on its seed alone beside what the main run has, too. So they belong to the network of the main run
-    if one of them was trained with its seed and has its metrics.
-
-    Args:
-        seed: of the main run.
-        metrics: of the main run.
-
-    Raises:
-        UserError: if the file is damaged.
+    A training depends on its seed alone beside what the main run has, too. So they belong to the network of the main
+    run if one of them was trained with its `seed` and has its `metrics`.
     """
     if not path.exists():
         return None, False
@@ -231,24 +218,14 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
 
 def read_object(path: Path) -> dict:
     """A JSON object: metrics, a card, results over seeds."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):
-            raise ValueError("not an object")
-    except FileNotFoundError:
-        raise _missing(path) from None
-    except ValueError as error:
-        raise UserError(f"{path}: damaged: {error}; delete it and run `dvc repro`") from None
-    return value
+    return read_json(path, "a JSON object", lambda value: dict(value.items()))
 
 
 def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], int], Sequence]) -> list[Sequence]:
     """The rows of a CSV file, each through `parse(fields, number from 1)`, whose ValueError gets file and line."""
+    data = read(path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
-        lines = list(csv.reader(text.splitlines()))
-    except FileNotFoundError:
-        raise _missing(path) from None
+        lines = list(csv.reader(data.decode().splitlines()))
     except (UnicodeDecodeError, csv.Error) as error:
         raise UserError(f"{path}: not a CSV file ({error}); delete it and run `dvc repro`") from None
     try:
@@ -262,7 +239,7 @@ def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], 
             rows.append(parse(fields, number))
         if not rows:
             raise ValueError("no rows below the header")
-        if not text.endswith("\n"):
+        if not data.endswith(b"\n"):
             raise ValueError("the line has no end, as in the learning curve of a training that has not ended")
     except ValueError as error:
         raise UserError(f"{path}, line {number + 1}: {error}; delete the file and run `dvc repro`") from None
@@ -274,7 +251,3 @@ def _number(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text} is not a finite number")
     return number
-
-
-def _missing(path: Path | str) -> UserError:
-    return UserError(f"{path}: no such file; run `dvc repro`, which makes it")

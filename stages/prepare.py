@@ -18,12 +18,8 @@ def normalise(images: np.ndarray) -> np.ndarray:
 def prepare(raw: Path, out: Path) -> None:
     """Write {train,test}_{images,labels}.npy: images float32 (n, 28, 28) in [0, 1], labels uint8 (n,); and their sums.
 
-    Args:
-        raw: folder with the four IDX files, which must be MNIST's in count and shape.
-        out: folder to write; replaced as a whole.
-
-    Raises:
-        UserError: naming the raw file that is not what it should be.
+    The folder `raw` has the four IDX files, and `out` is replaced as a whole. UserError names the raw file that is not
+    MNIST's in count and shape.
     """
     arrays = {}
     for split, idx_split in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written

@@ -1,14 +1,12 @@
 """ResNet50 with ImageNet weights: its files, its layers, and the names of its classes."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from stages.common.cli import UserError
-from stages.common.files import check_sum
+from stages.common.files import check_sum, read_json
 
 CLASSES = 1000
 WEIGHTS = "resnet50_weights.h5"
@@ -24,32 +22,33 @@ STACKS = {"conv2": (3, 64, 56), "conv3": (4, 128, 28), "conv4": (6, 256, 14), "c
 class Layer:
     """A layer of `keras.applications.ResNet50`.
 
-    `output` is the shape without the batch axis, `inputs` the layers whose output it takes, `size` the side of a
-    convolution's kernel, `parameters` counts its weights and `trained` those that training changes.
+    `output` is the shape without the batch axis, `inputs` the layers whose output it takes, `parameters` counts its
+    weights and `trained` those that training changes.
     """
 
     name: str
     type: str
     output: tuple[int, ...]
     inputs: tuple[str, ...]
-    size: int = 0
-    parameters: int = 0
-    trained: int = 0
+    parameters: int
+    trained: int
 
 
 def layers() -> list[Layer]:
     """All layers in the order of Keras' `summary()`."""
     made = {}
     for name, kind, output, inputs, *size in _architecture():
-        channels, before = output[-1], made[inputs[0]].output[-1] if inputs else 0
-        trained = {"Conv2D": (size[0] if size else 0) ** 2 * before * channels + channels,
-                   "BatchNormalization": 2 * channels, "Dense": before * channels + channels}.get(kind, 0)  # fmt: skip
-        parameters = 2 * trained if kind == "BatchNormalization" else trained
-        made[name] = Layer(name, kind, output, inputs, *(size or [0]), parameters, trained)
+        parameters = trained = 0
+        if size:
+            parameters = trained = (size[0] ** 2 * made[inputs[0]].output[-1] + 1) * output[-1]
+        elif kind == "BatchNormalization":
+            parameters, trained = 4 * output[-1], 2 * output[-1]
+        made[name] = Layer(name, kind, output, inputs, parameters, trained)
     return list(made.values())
 
 
 def _architecture() -> Iterator[tuple]:
+    """Name, type, output and inputs of each layer, and of a convolution, or what is one, the side of its kernel."""
     conv, norm, relu, pad = "Conv2D", "BatchNormalization", "Activation", "ZeroPadding2D"
     yield "input_layer", "InputLayer", (224, 224, 3), ()
     yield "conv1_pad", pad, (230, 230, 3), ("input_layer",)
@@ -77,15 +76,15 @@ def _architecture() -> Iterator[tuple]:
             yield f"{name}_out", relu, wide, (f"{name}_add",)
             before = f"{name}_out"
     yield "avg_pool", "GlobalAveragePooling2D", (2048,), (before,)
-    yield "predictions", "Dense", (CLASSES,), ("avg_pool",)
+    yield "predictions", "Dense", (CLASSES,), ("avg_pool",), 1
 
 
 def load_classes(folder: Path | str) -> list[tuple[str, str]]:
     """The 1,000 (class id, label) pairs of ImageNet, in the order of the network's outputs."""
     path = Path(folder) / CLASS_INDEX
     check_sum(path)
-    try:
-        index = json.loads(path.read_bytes())
-        return [(index[str(number)][0], index[str(number)][1]) for number in range(CLASSES)]
-    except (ValueError, LookupError, TypeError, RecursionError) as error:
-        raise UserError(f"{path}: not ImageNet's class index: {error!r}; delete it and run `dvc repro`") from None
+
+    def parse(index: dict) -> list[tuple[str, str]]:
+        return [(class_id, label) for class_id, label in (index[str(number)] for number in range(CLASSES))]
+
+    return read_json(path, "ImageNet's class index", parse)

@@ -13,28 +13,28 @@ BINS = 15  # as Guo et al. have it
 LEAST_IN_BIN = 20  # images, or chance alone would draw the point
 
 
-def scores(actual: np.ndarray, predicted: np.ndarray, classes: int = CLASSES) -> list[list]:
-    """Per-class scores: one row [class, precision, recall, f1, support] for each of 0..classes-1.
+def scores(actual: np.ndarray, predicted: np.ndarray) -> list[list]:
+    """One row [digit, precision, recall, f1, support] for each digit.
 
-    precision = tp / predicted as the class, recall = tp / actually of the class, f1 = their harmonic mean; 0 where the
-    denominator is 0 (scikit-learn's convention). support = actually of the class.
+    precision = right / predicted as the digit, recall = right / actually the digit, f1 = their harmonic mean; 0 where the
+    denominator is 0 (scikit-learn's convention). support = actually the digit.
     """
-    rows = []
-    for label in range(classes):
-        right = int(np.sum((actual == label) & (predicted == label)))
-        found, support = int(np.sum(predicted == label)), int(np.sum(actual == label))
-        precision, recall = right / found if found else 0.0, right / support if support else 0.0
-        f1 = 2 * right / (found + support) if found + support else 0.0
-        rows.append([label, rounded(precision), rounded(recall), rounded(f1), support])
-    return rows
+    counts = confusion(actual, predicted)
+    numbers = np.stack([counts.diagonal(), counts.sum(axis=0), counts.sum(axis=1)], axis=1).tolist()
+    return [
+        [digit, _share(right, found), _share(right, support), _share(2 * right, found + support), support]
+        for digit, (right, found, support) in enumerate(numbers)
+    ]
+
+
+def _share(part: int, whole: int) -> float:
+    return rounded(part / whole) if whole else 0.0
 
 
 def calibration(best: np.ndarray, right: np.ndarray) -> list[tuple[float, float, int]]:
     """Of BINS equally wide bins of the predicted class' probability: its mean, the accuracy, and the number of images.
 
-    Args:
-        best: that probability of each image, float (n,).
-        right: whether the predicted class is the actual one, bool (n,).
+    `best` has that probability of each image, float (n,), `right` whether the class is the actual one, bool (n,).
     """
     best = best.astype(float)
     numbers = np.minimum((best * BINS).astype(int), BINS - 1)
@@ -69,13 +69,7 @@ def brier(probabilities: np.ndarray, labels: np.ndarray) -> float:
 
 
 def metrics(means: dict[str, float], probabilities: np.ndarray, labels: np.ndarray) -> dict[str, float]:
-    """All of outputs.METRICS.
-
-    Args:
-        means: accuracy and loss.
-        probabilities: (n, classes).
-        labels: whole numbers (n,).
-    """
+    """All of outputs.METRICS: the `means` (accuracy, loss), and those of probabilities (n, classes) and labels (n,)."""
     bins = calibration(probabilities.max(axis=1), probabilities.argmax(axis=1) == labels)
     return means | {"ece": expected_calibration_error(bins), "brier": brier(probabilities, labels)}
 
@@ -83,10 +77,8 @@ def metrics(means: dict[str, float], probabilities: np.ndarray, labels: np.ndarr
 def wilson(share: float, count: int) -> tuple[float, float]:
     """The interval that holds the accuracy on all images like these with a probability of 95 %.
 
-    Wilson, "Probable inference, the law of succession, and statistical inference", 1927.
-
-    Args:
-        share: of `count` images that are right.
+    A `share` of the `count` images is right. Wilson, "Probable inference, the law of succession, and statistical
+    inference", 1927.
     """
     squared = NormalDist().inv_cdf(0.975) ** 2
     middle = (share + squared / (2 * count)) / (1 + squared / count)

@@ -10,14 +10,15 @@ OTHER_COLOUR = "#56B4E9"
 FAINT = "#767676"  # as readable on white as on black, 4.5 : 1
 
 
-def style(index: int) -> tuple[int, str]:
-    """The version's index into VERSION_COLOURS and its marker, by its index in params.yaml."""
-    return index % len(VERSION_COLOURS), VERSION_MARKERS[index % len(VERSION_MARKERS)]
+def style(index: int) -> dict:
+    """Of the version at this index in params.yaml: its `colour`, as an index into VERSION_COLOURS, and its `marker`."""
+    return {"colour": index % len(VERSION_COLOURS), "marker": VERSION_MARKERS[index % len(VERSION_MARKERS)]}
 
 
 def version_styles(versions: Sequence[str]) -> dict[str, dict[str, str]]:
     """Each version's own `color` and `marker`: the same in every chart."""
     styles = {version: style(index) for index, version in enumerate(versions)}
     return {
-        version: {"color": VERSION_COLOURS[colour], "marker": marker} for version, (colour, marker) in styles.items()
+        version: {"color": VERSION_COLOURS[each["colour"]], "marker": each["marker"]}
+        for version, each in styles.items()
     }

@@ -47,7 +47,6 @@ LONG = [
     "emulated_intel",
     "networks",
     "emulated_amd",
-    "elsewhere",
     "pipeline",
     "jax",
     "optimizers",

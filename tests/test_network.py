@@ -16,6 +16,7 @@ from stages import network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
 from tests.conftest import ROOT, on_linux
+from tests.test_mnist import Trap
 
 pytestmark = pytest.mark.usefixtures("tensorflow")
 
@@ -71,10 +72,7 @@ def test_a_layer_that_keras_refuses_is_named(layers, key):
 
 @pytest.mark.parametrize(
     ("layers", "shape"),
-    [
-        (["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"),
-        ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)"),
-    ],
+    [(["Flatten", {"Dense": {"units": 11}}], r"\(11,\)"), ([{"Dense": {"units": 10}}], r"\(28, 28, 10\)")],
 )
 def test_a_last_layer_without_one_number_for_each_class_is_refused(layers, shape):
     with pytest.raises(
@@ -220,16 +218,6 @@ def weights(change) -> bytes:
         change(group)
         group["1"] = np.zeros(3, "f4")  # the bias
     return buffer.getvalue()
-
-
-class Trap:
-    """Creates the file `name` when it is unpickled."""
-
-    def __init__(self, name: str):
-        self.name = name
-
-    def __reduce__(self):
-        return Path.touch, (Path(self.name),)
 
 
 def pickled(marker: str) -> bytes:

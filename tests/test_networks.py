@@ -1,10 +1,17 @@
 """Each layer of Keras, with each of its arguments, works or is refused with a message; docs/networks.md says which."""
 
+import gc
+
 import pytest
 
 from tests import networks
 
-pytestmark = pytest.mark.usefixtures("tensorflow")
+
+@pytest.fixture(autouse=True)
+def frozen() -> None:
+    """Python's garbage collector, which Keras calls before each training, looks at what this test has made alone."""
+    gc.collect()
+    gc.freeze()
 
 
 def written(name: str = "") -> list[str]:

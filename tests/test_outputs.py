@@ -20,74 +20,56 @@ from stages.outputs import (
 from stages.scoring import confident_mistakes, confusion
 from tests.tools.run.sharing import servers
 
-HISTORY = "epoch,loss,accuracy,val_loss,val_accuracy\n"
-PREDICTIONS = "actual,predicted,probability\n"
+READERS = {  # the header of a file, and what reads it
+    "history": ("epoch,loss,accuracy,val_loss,val_accuracy\n", read_history),
+    "predictions": ("actual,predicted,probability\n", lambda path: read_predictions(path, np.array([3, 4], np.uint8))),
+    "classes": ("digit,precision,recall,f1,support\n", read_classes),
+    "robustness": ("corruption,accuracy\n", outputs.read_robustness),
+}
+CORRUPTED = "none,0.9\nshifted,0.8\nrotated,0.7\nnoisy,0.6\nenlarged,0.5\n"
 
 
 @pytest.mark.parametrize(
-    ("text", "line", "reason"),
+    ("kind", "rows", "place", "reason"),
     [
-        ("", 1, "header"),
-        ("epoch,loss\n1,2\n", 1, "header"),
-        (HISTORY, 1, "no rows"),
-        (HISTORY + "1,0.5,0.9,0.4,0.9\n2,0.4,0.9,0.4\n", 3, "4 fields"),
-        (HISTORY + "1,high,0.9,0.4,0.9\n", 2, "high"),
-        (HISTORY + "1,nan,0.9,0.4,0.9\n", 2, "finite"),
-        (HISTORY + "1,0.5,0.9,0.4,0.9\n3,0.4,0.9,0.4,0.9\n", 3, "epoch '3'"),
+        ("history", "", ", line 1:", "no rows"),
+        ("history", "1,0.5,0.9,0.4,0.9\n2,0.4,0.9,0.4\n", ", line 3:", "4 fields"),
+        ("history", "1,high,0.9,0.4,0.9\n", ", line 2:", "high"),
+        ("history", "1,nan,0.9,0.4,0.9\n", ", line 2:", "finite"),
+        ("history", "1,0.5,0.9,0.4,0.9\n3,0.4,0.9,0.4,0.9\n", ", line 3:", "epoch '3'"),
+        ("predictions", "3,3,0.9\n4,11,0.8\n", ", line 3:", "11 is not a digit"),
+        ("predictions", "3,3,0.9\n4,x,0.8\n", ", line 3:", "'x'"),
+        ("predictions", "3,3,0.9\n5,5,0.8\n", ", line 3:", "test label is 4"),
+        ("predictions", "3,3,1.5\n4,4,0.8\n", ", line 2:", "not a probability"),
+        ("predictions", "3,3,0.9\n4,4,0.8\n4,4,0.8\n", ", line 4:", "more rows"),
+        ("predictions", "3,3,0.9\n", ": 1 rows", "2 test images"),
+        ("classes", "0,0.9,high,0.85,980\n", ", line 2:", "high"),
+        ("robustness", "none,0.9\nrotated,0.8\n", ", line 3:", "the corruptions are none, shifted, rotated, "),
+        ("robustness", "none,0.9\nshifted,low\n", ", line 3:", "low"),
+        ("robustness", "none,0.9\nshifted,0.8\n", ": ", "no row for rotated"),
+        ("robustness", f"{CORRUPTED}none,0.4\n", ", line 7:", "in this order"),
     ],
 )
-def test_a_malformed_history_is_named_with_its_line(tmp_path, text, line, reason):
-    path = tmp_path / "mlp.csv"
-    path.write_text(text)
+def test_a_malformed_file_is_named_with_its_line(tmp_path, kind, rows, place, reason):
+    path, (header, read) = tmp_path / "mlp.csv", READERS[kind]
+    path.write_text(header + rows)
     with pytest.raises(UserError, match=reason) as error:
-        read_history(path)
-    assert f"{path}, line {line}:" in str(error.value)
+        read(path)
+    assert str(error.value).startswith(f"{path}{place}")
 
 
-@pytest.mark.parametrize(
-    ("rows", "place", "reason"),
-    [
-        ("3,3,0.9\n4,11,0.8\n", "line 3", "11 is not a digit"),
-        ("3,3,0.9\n4,x,0.8\n", "line 3", "'x'"),
-        ("3,3,0.9\n5,5,0.8\n", "line 3", "test label is 4"),
-        ("3,3,1.5\n4,4,0.8\n", "line 2", "not a probability"),
-        ("3,3,0.9\n4,4,0.8\n4,4,0.8\n", "line 4", "more rows"),
-        ("3,3,0.9\n", "mlp.csv: 1 rows", "2 test images"),
-    ],
-)
-def test_malformed_predictions_are_named_with_their_line(tmp_path, rows, place, reason):
-    path = tmp_path / "mlp.csv"
-    path.write_text(PREDICTIONS + rows)
-    with pytest.raises(UserError, match=reason) as error:
-        read_predictions(path, np.array([3, 4], np.uint8))
-    assert str(path) in str(error.value) and place in str(error.value)
+@pytest.mark.parametrize("text", ["", "epoch,loss\n1,2\n", "epoch;loss\n"])
+@pytest.mark.parametrize("kind", READERS)
+def test_another_header_is_named(tmp_path, kind, text):
+    (tmp_path / "mlp.csv").write_text(text)
+    with pytest.raises(UserError, match=f"mlp.csv, line 1: the header must be {READERS[kind][0].strip()}"):
+        READERS[kind][1](tmp_path / "mlp.csv")
 
 
-def test_scores_of_each_digit_are_read_and_a_malformed_one_is_named_with_its_line(tmp_path):
+def test_scores_of_each_digit_are_read(tmp_path):
     path = tmp_path / "mlp.csv"
     path.write_text("digit,precision,recall,f1,support\n0,0.9,0.8,0.85,980\n")
     assert read_classes(path) == [[0, 0.9, 0.8, 0.85, 980]]
-    path.write_text("digit,precision,recall,f1,support\n0,0.9,high,0.85,980\n")
-    with pytest.raises(UserError, match=r"mlp\.csv, line 2: .*high"):
-        read_classes(path)
-
-
-@pytest.mark.parametrize(
-    ("rows", "place", "reason"),
-    [
-        ("", "line 1", "no rows"),
-        ("none,0.9\nrotated,0.8\n", "line 3", "the corruptions are none, shifted, rotated, "),
-        ("none,0.9\nshifted,low\n", "line 3", "low"),
-        ("none,0.9\nshifted,0.8\n", "mlp.csv: ", "no row for rotated"),
-        ("none,0.9\nshifted,0.8\nrotated,0.7\nnoisy,0.6\nenlarged,0.5\nnone,0.4\n", "line 7", "in this order"),
-    ],
-)
-def test_malformed_accuracies_on_corrupted_images_are_named_with_their_line(tmp_path, rows, place, reason):
-    path = tmp_path / "mlp.csv"
-    path.write_text("corruption,accuracy\n" + rows)
-    with pytest.raises(UserError, match=reason) as error:
-        outputs.read_robustness(path)
-    assert str(path) in str(error.value) and place in str(error.value)
 
 
 def test_accuracies_on_corrupted_images_come_back(tmp_path):

@@ -9,10 +9,11 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 
@@ -119,6 +120,23 @@ def write_array(path: Path | str, array: np.ndarray) -> None:
     with atomic_file(path) as temporary, temporary.open("wb") as file:
         np.lib.format.write_array_header_1_0(file, np.lib.format.header_data_from_array_1_0(array))
         file.write(array.reshape(-1).view(np.uint8))  # NumPy's own writer does not say why a write failed
+
+
+def read(path: Path | str) -> bytes:
+    """The content of a file that a stage has written; UserError if there is none."""
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; run `dvc repro`, which makes it") from None
+
+
+def read_json(path: Path | str, what: str, parse: Callable[[Any], Any]) -> Any:
+    """What `parse` makes of the value in a JSON file; UserError if the file is not `what` it should be, or missing."""
+    data = read(path)
+    try:
+        return parse(json.loads(data))
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        raise UserError(f"{path}: not {what}: {error!r}; delete it and run `dvc repro`") from None
 
 
 def sha256(path: Path | str) -> str:

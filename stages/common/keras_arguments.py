@@ -5,7 +5,8 @@ import sys
 from typing import Any
 
 from stages.common import keras_names
-from stages.common.schema import shorten, suggestion
+from stages.common.keras_names import REFUSED_ARGUMENTS
+from stages.common.schema import key_path, shorten, suggestion
 
 # Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
 SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups"}
@@ -13,23 +14,17 @@ ALSO_ALLOWED = {"GroupNormalization.groups": -1}  # a group for each channel
 FRACTIONS = {"rate", "dropout", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
 PADDINGS = ["valid", "same", "causal"]
 # Arguments whose names end so are Keras objects: a name, or {class_name: Name, config: {argument: value}}.
-OBJECTS = {
-    "activation": "activations",
-    "initializer": "initializers",
-    "regularizer": "regularizers",
-    "constraint": "constraints",
-}
+OBJECTS = {"activation", "initializer", "regularizer", "constraint"}
 STEPS = {"decay_steps", "first_decay_steps", "warmup_steps", "boundaries"}  # of a schedule: these count steps or epochs
 # Of a schedule: numbers of at least 0.
 RATES = {
     "alpha", "decay_rate", "end_learning_rate", "initial_learning_rate", "m_mul", "power", "t_mul", "values", "warmup_target",
 }  # fmt: skip
-# Of an optimizer: numbers, though Keras' default is None, and the least of each.
+# Of an optimizer: numbers, though Keras' default is None, and the least of each; a whole number if that is one.
 LEAST = {
-    "clipnorm": 0, "clipvalue": 0, "ema_overwrite_frequency": 1, "global_clipnorm": 0, "gradient_accumulation_steps": 2,
-    "loss_scale_factor": sys.float_info.min, "weight_decay": 0,
+    "clipnorm": 0.0, "clipvalue": 0.0, "ema_overwrite_frequency": 1, "global_clipnorm": 0.0,
+    "gradient_accumulation_steps": 2, "loss_scale_factor": sys.float_info.min, "weight_decay": 0.0,
 }  # fmt: skip
-COUNTS = {"ema_overwrite_frequency", "gradient_accumulation_steps"}  # of these, whole numbers
 KERAS_RANGE = (0, 255)  # the default of `value_range`
 
 
@@ -55,18 +50,16 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
             problems[str(argument)] = f"unknown argument of {name}{near}"
         elif _same(value, defaults[argument]) or value == ALSO_ALLOWED.get(f"{name}.{argument}", keras_names.REQUIRED):
             continue
-        elif package == "layers" and value != defaults[argument] and (why := _why_refused(name, argument)):
+        elif why := REFUSED_ARGUMENTS.get(argument) or REFUSED_ARGUMENTS.get(f"{name}.{argument}"):
             problems[argument] = f"is {shorten(value)}, which is refused: {why}"
         elif name in keras_names.WRAPPERS and argument in keras_names.INNER and value is not None:
-            problems |= {_key_path(argument, below): text for below, text in layer_problems(value).items()}
+            problems |= {key_path(argument, below): text for below, text in layer_problems(value).items()}
         elif problem := _value_problem(argument, value, defaults[argument]):
             problems[argument] = f"is {shorten(value)}; {problem}"
     if defaults.get("value_range") == KERAS_RANGE and "value_range" not in given:
         text = "missing; Keras takes the values to be 0 to 255 unless told, and here they are 0 to 1: add [0, 1]"
         problems["value_range"] = text
-    missing = [
-        argument for argument in defaults if defaults[argument] is keras_names.REQUIRED and argument not in given
-    ]
+    missing = [key for key, default in defaults.items() if default is keras_names.REQUIRED and key not in given]
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
 
 
@@ -76,28 +69,19 @@ def _same(value: Any, default: Any) -> bool:
     return type(value) is type(listed) and value == listed and default != KERAS_RANGE
 
 
-def _why_refused(layer: str, argument: str) -> str | None:
-    refused = keras_names.REFUSED_ARGUMENTS
-    return refused.get(argument) or refused.get(f"{layer}.{argument}")
-
-
-def _key_path(*keys: str) -> str:
-    return ".".join(filter(None, keys))
-
-
 def _value_problem(argument: str, value: Any, default: Any) -> str | None:
     """What is wrong with the value of a Keras argument that has this default, or None."""
     parts = value if isinstance(value, list) else [value]
-    kind = OBJECTS.get(argument.rpartition("_")[2])
-    if kind and value is not None:
-        return _object_problem(kind, value)
+    kind = argument.rpartition("_")[2]
+    if kind in OBJECTS and value is not None:
+        return _object_problem(f"{kind}s", value)
     if argument == "name" and not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value)):
         return "allowed: letters, digits, '_', '.' and '-', starting with a letter or digit"
-    if argument in LEAST and value is not None:
-        return _too_small(argument, value)
-    if argument in SIZES and not (parts and all(type(part) is int and part >= 1 for part in parts)):
-        return "allowed: a whole number of at least 1, or a list of them"
-    if argument in FRACTIONS and not (_is_number(value) and 0 <= value < 1):
+    if argument in LEAST and value is not None and not _is_number(value, LEAST[argument]):
+        return f"allowed: {_number_of_at_least(LEAST[argument])}"
+    if argument in SIZES and not (parts and all(_is_number(part, 1) for part in parts)):
+        return f"allowed: {_number_of_at_least(1)}, or a list of them"
+    if argument in FRACTIONS and not (_is_number(value, 0.0) and value < 1):
         return "allowed: a number of at least 0 and below 1"
     if argument == "padding" and isinstance(default, str) and value not in PADDINGS:
         return "allowed: " + ", ".join(PADDINGS) + suggestion(value, PADDINGS, listed=False)
@@ -112,14 +96,6 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
     if isinstance(default, str) and not (isinstance(value, str | None) or (default == "auto" and type(value) is bool)):
         return "allowed: a text"
     return None if _is_plain(value) else "allowed: texts, finite numbers, true, false, null, and lists of them"
-
-
-def _too_small(argument: str, value: Any) -> str | None:
-    """What is wrong with a number that is one of LEAST."""
-    least, whole = LEAST[argument], argument in COUNTS
-    if _is_number(value) and value >= least and (type(value) is int or not whole):
-        return None
-    return f"allowed: a {'whole ' * whole}number " + (f"of at least {least}" if type(least) is int else "above 0")
 
 
 def _object_problem(package: str, value: Any) -> str | None:
@@ -141,9 +117,15 @@ def _is_plain(value: Any) -> bool:
     return value is None or type(value) in (str, bool) or _is_number(value)
 
 
-def _is_number(value: Any) -> bool:
-    """Whether it is a number that a float can hold."""
-    return type(value) in (int, float) and abs(value) <= sys.float_info.max
+def _is_number(value: Any, least: float = -sys.float_info.max) -> bool:
+    """Whether it is a number of at least `least` that a float can hold, and a whole one if `least` is one."""
+    return type(value) in {int, type(least)} and least <= value <= sys.float_info.max
+
+
+def _number_of_at_least(least: float, of: str = "") -> str:
+    """What such a number is called; `of` says what it counts."""
+    number = f"a {'whole ' * (type(least) is int)}number{of}"
+    return f"{number} above 0" if least == sys.float_info.min else f"{number} of at least {least:g}"
 
 
 def layer_problems(entry: Any) -> dict[str, str]:
@@ -160,7 +142,7 @@ def layer_problems(entry: Any) -> dict[str, str]:
     if not isinstance(arguments, dict | None):
         return {name: f"{shorten(arguments)} are no arguments; write `{name}: {{argument: value}}`"}
     problems = _argument_problems("layers", name, arguments or {})
-    return {_key_path(name, argument): text for argument, text in problems.items()}
+    return {key_path(name, argument): text for argument, text in problems.items()}
 
 
 def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
@@ -171,11 +153,11 @@ def _schedule_problems(block: dict[str, Any]) -> dict[str, str]:
         problems["unit"] = f"is {shorten(unit)}; allowed: steps, epochs"
     left = {key for key in given.keys() & (STEPS | RATES) if key != "warmup_target" or given[key] is not None}
     for key in sorted(left - problems.keys()):
-        several, whole = key in ("boundaries", "values"), key in STEPS and unit == "steps"
+        several = key in ("boundaries", "values")
+        least = 0 if key in STEPS and unit == "steps" else 0.0
         parts = given[key] if several else [given[key]]
-        fits = isinstance(parts, list) and all(_is_number(part) and part >= 0 for part in parts)
-        if not fits or (whole and not all(type(part) is int for part in parts)):
-            kind = f"a {'whole ' * whole}number{f' of {unit}' * (key in STEPS)} of at least 0"
+        if not (isinstance(parts, list) and all(_is_number(part, least) for part in parts)):
+            kind = _number_of_at_least(least, f" of {unit}" * (key in STEPS))
             problems[key] = f"is {shorten(given[key])}; allowed: {'a list, each entry ' * several}{kind}"
         elif key == "boundaries" and parts != sorted(set(parts)):
             problems[key] = f"is {shorten(parts)}; allowed: a list that grows"
@@ -190,7 +172,7 @@ def optimizer_problems(block: dict[str, Any]) -> dict[str, str]:
     if "learning_rate" not in block:
         problems["learning_rate"] = "missing; add this key"
     elif isinstance(rate, dict):
-        problems |= {_key_path("learning_rate", key): text for key, text in _schedule_problems(rate).items()}
+        problems |= {key_path("learning_rate", key): text for key, text in _schedule_problems(rate).items()}
     elif not (_is_number(rate) and rate > 0):
         problems["learning_rate"] = f"is {shorten(rate)}; allowed: a number above 0, or a schedule {{name: ...}}"
     return problems

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+KERAS = Path(importlib.util.find_spec("keras").origin).parent
 REQUIRED = object()  # in place of the default of an argument that must be given
 
 # Arguments that `keras.layers.Layer` takes for its subclasses, which pass **kwargs on, with their defaults.
@@ -56,14 +57,9 @@ REFUSED_LAYERS = {name: reason for reason, layers in REASONS.items() for name in
 NO_LEARNING_RATE = {"LossScaleOptimizer", "MultiOptimizer", "Optimizer", "OptimizerMap"}
 
 
-@cache
-def _keras_folder() -> Path:
-    return Path(importlib.util.find_spec("keras").submodule_search_locations[0])
-
-
 def _parse(*path: str) -> ast.Module:
     """The source of the module at this path below Keras' folder."""
-    return ast.parse(_keras_folder().joinpath(*path).read_text(encoding="utf-8"))
+    return ast.parse(KERAS.joinpath(*path).read_text(encoding="utf-8"))
 
 
 @cache

@@ -2,20 +2,18 @@
 
 import math
 import re
-import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, ValidationInfo, field_validator, model_validator
 
-from stages.common import cli, schema
+from stages.common import cli, paths, schema
 from stages.common.cli import UserError
 from stages.common.keras_arguments import RATES, STEPS, layer_problems, optimizer_problems
 from stages.common.schema import Strict, refuse
 from stages.common.yaml_files import load_yaml
 
-MAX_PARAMS_BYTES = 1 << 18  # far above any real file
-TRAINING_IMAGES = 60_000  # that MNIST has
+TRAINING_IMAGES, CLASSES = 60_000, 10  # that MNIST has
 
 
 class Layer(Strict):
@@ -30,8 +28,7 @@ class Layer(Strict):
     @model_validator(mode="before")
     @classmethod
     def _from_yaml(cls, entry: Any) -> dict[str, Any]:
-        if problems := layer_problems(entry):
-            raise refuse(problems)
+        refuse(layer_problems(entry))
         (name, arguments), *_ = ({entry: None} if isinstance(entry, str) else entry).items()
         return {"name": name, "arguments": arguments or {}}
 
@@ -69,10 +66,8 @@ class Optimizer(Strict):
     @model_validator(mode="before")
     @classmethod
     def _known_to_keras(cls, block: Any) -> Any:
-        if not isinstance(block, dict):
-            return block
-        if problems := optimizer_problems(block):
-            raise refuse(problems)
+        if isinstance(block, dict):
+            refuse(optimizer_problems(block))
         return block
 
 
@@ -81,7 +76,7 @@ class Monitor(Strict):
 
     monitor: Literal["loss", "accuracy", "val_loss", "val_accuracy"] = "val_loss"
     patience: Annotated[int, Field(ge=0)] = 0
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_delta: Annotated[float, Field(ge=0)] = 0.0
 
     @property
     def mode(self) -> str:
@@ -94,7 +89,7 @@ class EarlyStopping(Monitor):
 
     restore_best_weights: bool = False
     start_from_epoch: Annotated[int, Field(ge=0)] = 0
-    baseline: Annotated[float, Field(allow_inf_nan=False)] | None = None
+    baseline: float | None = None
 
 
 class ReduceLROnPlateau(Monitor):
@@ -102,13 +97,12 @@ class ReduceLROnPlateau(Monitor):
 
     factor: Annotated[float, Field(gt=0, lt=1)] = 0.1
     patience: Annotated[int, Field(ge=0)] = 10
-    min_delta: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 1e-4
+    min_delta: Annotated[float, Field(ge=0)] = 1e-4
     cooldown: Annotated[int, Field(ge=0)] = 0
-    min_lr: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    min_lr: Annotated[float, Field(ge=0)] = 0.0
 
 
-Digit = Annotated[int, Field(ge=0, le=9)]
-Weight = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Digit = Annotated[int, Field(ge=0, le=CLASSES - 1)]
 
 
 class Model(Strict):
@@ -120,7 +114,8 @@ class Model(Strict):
     epochs: Annotated[int, Field(ge=1, le=10_000)]
     validation_split: Annotated[float, Field(ge=0, lt=1)] = 0.0
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    class_weight: dict[Digit, Weight] = Field({})  # of each digit's examples in the training loss; others count 1
+    # Of each digit's examples in the training loss; others count 1.
+    class_weight: dict[Digit, Annotated[float, Field(ge=0)]] = Field({})
     early_stopping: EarlyStopping | None = None
     reduce_lr_on_plateau: ReduceLROnPlateau | None = None
 
@@ -129,14 +124,14 @@ class Model(Strict):
     def _needs_validation(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:
         kept = trained_on(TRAINING_IMAGES, info.data.get("validation_split", 1.0))
         if value and value.monitor.startswith("val_") and kept == TRAINING_IMAGES:
-            raise refuse(f"{value.monitor} needs a validation_split above 0, of at least one image")
+            refuse(f"{value.monitor} needs a validation_split above 0, of at least one image")
         return value
 
     @field_validator("reduce_lr_on_plateau")
     @classmethod
     def _sets_the_learning_rate_alone(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:
         if value and "optimizer" in info.data and isinstance(info.data["optimizer"].learning_rate, Schedule):
-            raise refuse("the optimizer's learning_rate follows a schedule already; keep one of the two")
+            refuse("the optimizer's learning_rate follows a schedule already; keep one of the two")
         return value
 
 
@@ -159,7 +154,7 @@ class Inference(Strict):
     @classmethod
     def _dvc_sees_a_change(cls, images: str) -> str:
         if re.match("https?://", images, re.IGNORECASE):
-            raise refuse(
+            refuse(
                 "DVC sees a change of the web page, but not of the images behind it; copy them into a folder, or run "
                 "`python -m stages.infer --images URL --out FILE`"
             )
@@ -172,15 +167,13 @@ class Replicates(Strict):
     seeds: Annotated[int, Field(ge=2, le=1000)] = 5
 
 
-RESNET50 = ("resnet50", "resnet50_predictions")  # metrics/<name>.json is a file of the pre-trained network's
-
-
 def _version_name(name: str) -> str:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}", name):
         allowed = "1 to 100 letters, digits, '_' and '-', starting with a letter or digit"
-        raise refuse(f"not a version name; allowed: {allowed}")
-    if name.lower() in RESNET50:
-        raise refuse(f"the name is taken: metrics/{name.lower()}.json is of the pre-trained network; choose another")
+        refuse(f"not a version name; allowed: {allowed}")
+    taken = paths.metrics(name.lower())
+    if taken in (paths.RESNET50_METRICS, paths.RESNET50_PREDICTIONS):
+        refuse(f"the name is taken: {taken} is of the pre-trained network; choose another")
     return name
 
 
@@ -212,49 +205,29 @@ class Params(ComputeSettings):
 
     @field_validator("models")
     @classmethod
-    def _differ_by_more_than_case(cls, models: dict[str, Model]) -> dict[str, Model]:
-        first = {}
-        problems = {
-            version: f"some file systems take it for {other!r}, another version; choose another name"
-            for version in models
-            if (other := first.setdefault(version.lower(), version)) != version
-        }
-        if problems:
-            raise refuse(problems)
-        return models
-
-    @field_validator("models")
-    @classmethod
-    def _batches_can_be_shared(cls, models: dict[str, Model], info: ValidationInfo) -> dict[str, Model]:
-        devices = info.data.get("data_parallel", 1)
-        problems = {
-            f"{version}.batch_size": f"is {model.batch_size}; allowed: a multiple of data_parallel, which is {devices}"
-            for version, model in models.items()
-            if model.batch_size % devices
-        }
-        if problems:
-            raise refuse(problems)
+    def _fit_together(cls, models: dict[str, Model], info: ValidationInfo) -> dict[str, Model]:
+        problems, first, devices = {}, {}, info.data.get("data_parallel", 1)
+        for version, model in models.items():
+            if (other := first.setdefault(version.lower(), version)) != version:
+                problems[version] = f"some file systems take it for {other!r}, another version; choose another name"
+            if model.batch_size % devices:
+                text = f"is {model.batch_size}; allowed: a multiple of data_parallel, which is {devices}"
+                problems[f"{version}.batch_size"] = text
+        refuse(problems)
         return models
 
     @field_validator("inference")
     @classmethod
     def _openvino_has_the_device(cls, inference: Inference, info: ValidationInfo) -> Inference:
         if inference.backend == "openvino" and info.data.get("device") == "gpu":
-            problem = "is 'openvino', which computes on the CPU only; with device: gpu write keras"
-            raise refuse({"backend": problem})
+            refuse({"backend": "is 'openvino', which computes on the CPU only; with device: gpu write keras"})
         return inference
 
 
 def load_params(path: Path | str) -> Params:
-    """Read and check the parameter file as a whole.
-
-    Raises:
-        UserError: with one line for each problem: the path of the key, what is wrong, what is allowed, and the
-            nearest valid name for a typo; also for a missing or unreadable file and for YAML syntax, where duplicate
-            keys count as errors.
-    """
+    """Read and check the parameter file as a whole; UserError as `schema.validate` has it, and for what is no YAML."""
     try:
-        data = load_yaml(path, MAX_PARAMS_BYTES)
+        data = load_yaml(path)
     except FileNotFoundError:
         raise UserError(f"{path}: no such file; run from the project's root or name it with --params") from None
     return schema.validate(path, data, Params)
@@ -267,7 +240,3 @@ def of_version(doc: str) -> tuple[Params, str, Model]:
     args = parser.parse_args()
     params = load_params(args.params)
     return params, args.version, params.model(args.version)
-
-
-if __name__ == "__main__":
-    cli.run(lambda: load_params(sys.argv[1]) and None)

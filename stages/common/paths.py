@@ -18,8 +18,6 @@ METRICS = Path("metrics")
 HISTORY = METRICS / "history"
 FINGERPRINTS = METRICS / "fingerprints"
 PREDICTIONS = METRICS / "predictions"
-CLASSES = METRICS / "classes"
-CARDS = METRICS / "cards"
 ROBUSTNESS = METRICS / "robustness"
 PLOTS = METRICS / "plots"
 REPORT = METRICS / "report"
@@ -27,9 +25,7 @@ RESNET50_METRICS = METRICS / "resnet50.json"
 RESNET50_PREDICTIONS = METRICS / "resnet50_predictions.json"
 OVER_SEEDS = Path("replicates/results")
 
-# What a stage keeps for its next run; no outputs.
-DOWNLOADS = Path(".dvc/tmp/assets")
-CHECKPOINTS = Path(".dvc/tmp/checkpoints")
+DOWNLOADS = Path(".dvc/tmp/assets")  # what a stage keeps for its next run; no output
 
 
 def _of_version(folder: Path, ending: str) -> Callable[[str], Path]:
@@ -43,8 +39,8 @@ metrics = _of_version(METRICS, "json")  # accuracy, loss, ... on the test set
 history = _of_version(HISTORY, "csv")  # the learning curve
 fingerprints = _of_version(FINGERPRINTS, "csv")  # hashes of the weights after each epoch
 predictions = _of_version(PREDICTIONS, "csv")  # for each test image
-classes = _of_version(CLASSES, "csv")  # the scores of each digit
-card = _of_version(CARDS, "json")  # the metrics, and what the model is made of
+classes = _of_version(METRICS / "classes", "csv")  # the scores of each digit
+card = _of_version(METRICS / "cards", "json")  # the metrics, and what the model is made of
 robustness = _of_version(ROBUSTNESS, "csv")  # the accuracy on corrupted test images
 over_seeds = _of_version(OVER_SEEDS, "json")  # the results of trainings with several seeds
-checkpoint = _of_version(CHECKPOINTS, "ckpt")  # where an interrupted training goes on from
+checkpoint = _of_version(Path(".dvc/tmp/checkpoints"), "ckpt")  # where an interrupted training goes on from; no output

@@ -13,23 +13,17 @@ from stages.common.cli import UserError
 
 
 class Strict(BaseModel):
-    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), nothing changed after loading."""
+    """Base of all blocks: no unknown keys, no silent conversions ("3" is not 3), no infinity, no change after loading."""
 
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 def validate(path: Path | str, data: Any, schema: Any, named: Callable[[list], list] = list) -> Any:
-    """The content of a YAML file as `schema` reads it.
+    """The `data` of a YAML file as `schema` reads them: a `Strict` class, or a type made of them.
 
-    Args:
-        path: of the file, for messages.
-        data: what the file holds.
-        schema: a `Strict` class, or a type made of them.
-        named: turns the keys and indices that lead to a problem into those that a message names.
-
-    Raises:
-        UserError: with one line for each problem: the path of the key as `dvc exp run -S` takes it (`layers.1`), what
-            is wrong, what is allowed, and the nearest valid name for a typo.
+    `path` is named in messages; `named` turns the keys and indices that lead to a problem into those that a message
+    names. Raises UserError with one line for each problem: the path of the key as `dvc exp run -S` takes it
+    (`layers.1`), what is wrong, what is allowed, and the nearest valid name for a typo.
     """
     try:
         return TypeAdapter(schema).validate_python(data)
@@ -37,16 +31,22 @@ def validate(path: Path | str, data: Any, schema: Any, named: Callable[[list], l
         lines = []
         for problem in error.errors(include_url=False):
             location = [part for part in problem["loc"] if part != "[key]"]
-            key = ".".join(map(str, named(location)))
+            key = key_path(*map(str, named(location)))
             for below, text in _explain(problem, location, schema).items():
-                lines.append(f"  {'.'.join(filter(None, [key, below])) or 'the file'}: {text}")
+                lines.append(f"  {key_path(key, below) or 'the file'}: {text}")
         raise UserError("\n".join([f"{path}: {len(lines)} problem(s)", *lines])) from None
 
 
-def refuse(problems: str | dict[str, str]) -> PydanticCustomError:
-    """The error to raise in a validator: what is wrong with a block, or what with each key path below it."""
+def key_path(*keys: str) -> str:
+    """The path of a key in a file, from those of blocks, of which some may be empty."""
+    return ".".join(filter(None, keys))
+
+
+def refuse(problems: str | dict[str, str]) -> None:
+    """Raise, in a validator, what is wrong with a block, or with each key path below it; return if nothing is."""
     problems = {"": problems} if isinstance(problems, str) else problems
-    return PydanticCustomError("refused", "{problems}", {"problems": problems})
+    if problems:
+        raise PydanticCustomError("refused", "{problems}", {"problems": problems})
 
 
 def suggestion(name: Any, allowed: list[str], listed: bool = True) -> str:

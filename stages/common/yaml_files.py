@@ -13,22 +13,17 @@ from ruamel.yaml.parser import Parser
 from stages.common.cli import UserError
 
 warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
+MAX_BYTES = 1 << 18  # far above any real file
 MAX_DEPTH = 20  # of lists and blocks inside each other; the deepest that a real file needs is 9
 MAX_NODES = 10_000  # keys and values, each alias counted as all that it stands for
 
 
-def load_yaml(path: Path | str, max_bytes: int, aliases: bool = True) -> Any:
+def load_yaml(path: Path | str, max_bytes: int = MAX_BYTES, aliases: bool = True) -> Any:
     """Read one YAML 1.2 document (1e-3 is a number, `no` is a text) into plain dicts, lists and values.
 
     A few lines of aliases or of nesting can take gigabytes or hours, so both are counted before anything is built.
-
-    Args:
-        max_bytes: the longest file to read.
-        aliases: whether `*name` may repeat what `&name` marks.
-
-    Raises:
-        UserError: with the line of what is wrong: bad syntax, a duplicate key, a tag that asks for code, a limit.
-        OSError: if the file cannot be read.
+    `aliases`: whether `*name` may repeat what `&name` marks. Raises OSError if the file cannot be read, and UserError
+    with the line of what is wrong: bad syntax, a duplicate key, a tag that asks for code, a limit.
     """
     with open(path, "rb") as file:
         text = file.read(max_bytes + 1)

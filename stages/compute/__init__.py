@@ -25,16 +25,9 @@ else:
 def set_up(settings: ComputeSettings, devices: int = 1) -> str:
     """Fix everything that decides the bits of a computation; call once, before the first operation.
 
-    Args:
-        settings: `seed` seeds Python's, NumPy's and Keras' generators and the backend's own; for the rest see the
-            backend's `set_up`.
-        devices: how many share each batch of a training.
-
-    Returns:
-        What computes, with its version, and on what; it is also logged.
-
-    Raises:
-        UserError: when there is no such device, or not as many.
+    `settings.seed` seeds Python's, NumPy's and Keras' generators and the backend's own; for the rest see the backend's
+    `set_up`. Each batch of a training is shared by so many `devices`; UserError where there are none, or fewer.
+    Returns what computes, with its version, and on what; it is also logged.
     """
     environment.choose(settings.instructions)
     computing = backend.set_up(settings, devices)

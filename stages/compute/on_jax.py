@@ -132,14 +132,3 @@ def compile_batch(network: keras.Model, loss_of_examples: Callable) -> Callable:
     return lambda images, labels: run(
         _values(network.trainable_variables), _values(network.non_trainable_variables), images, labels
     )
-
-
-def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """See `on_tensorflow.compile_call`."""
-
-    @jax.jit
-    def run(trainable, fixed, images):
-        return network.stateless_call(trainable, fixed, prepare(images), training=False)[0]
-
-    trainable, fixed = _values(network.trainable_variables), _values(network.non_trainable_variables)
-    return lambda images: np.asarray(run(trainable, fixed, images))

@@ -106,13 +106,3 @@ def compile_batch(network: keras.Model, loss_of_examples: Callable) -> Callable:
         return tf.reduce_sum(each) + losses.of_layers(network.losses) * labels.shape[0], correct, probabilities
 
     return run
-
-
-def compile_call(network: keras.Model, prepare: Callable, shape: tuple[int, ...]) -> Callable[[np.ndarray], np.ndarray]:
-    """Compile `network(prepare(images))` for float32 images of this shape."""
-
-    @tf.function(autograph=False, input_signature=[tf.TensorSpec(shape)])
-    def run(images):
-        return network(prepare(images), training=False)
-
-    return lambda images: run(images).numpy()

@@ -28,8 +28,7 @@ def download(
 ) -> None:
     """Fetch all assets, then fill the folders of the three groups and write the labels of the samples as JSON.
 
-    The folders of MNIST and ResNet50 also get a file with the pinned checksums. The stages that read these files check them.
-
+    The folders of MNIST and ResNet50 also get a file with the pinned checksums, which the stages that read them check.
     Nothing appears under the final names unless every file has its size and SHA-256; the UserError lists all that are
     missing, and what each source answered.
     """

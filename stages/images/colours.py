@@ -51,19 +51,14 @@ def _in_mode(image: Image.Image, mode: str) -> Image.Image:
 
 
 def _without_lower_byte(image: Image.Image) -> Image.Image:
-    grey = Image.fromarray(_upper_byte(image))
-    if "transparency" in image.info:
-        opaque = np.asarray(image) != image.info["transparency"]
-        grey.putalpha(Image.fromarray(opaque.astype(np.uint8) * 255))
-    return grey
-
-
-def _upper_byte(image: Image.Image) -> np.ndarray:
     """16-bit grey as 8-bit; a TIFF file may use 12 of the bits, or count from white to black."""
-    tags = getattr(image, "tag_v2", {})
+    pixels, tags = np.asarray(image), getattr(image, "tag_v2", {})
     bits = tags.get(TiffImagePlugin.BITSPERSAMPLE, (16,))[0]
-    grey = (np.asarray(image) >> bits - 8).astype(np.uint8)
-    return 255 - grey if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else grey
+    upper = (pixels >> bits - 8).astype(np.uint8)
+    grey = Image.fromarray(255 - upper if tags.get(TiffImagePlugin.PHOTOMETRIC_INTERPRETATION) == 0 else upper)
+    if "transparency" in image.info:
+        grey.putalpha(Image.fromarray((pixels != image.info["transparency"]).astype(np.uint8) * 255))
+    return grey
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:

@@ -11,7 +11,6 @@ import io
 import itertools
 import logging
 import re
-import struct
 import warnings
 from collections import deque
 from collections.abc import Iterable, Iterator
@@ -24,9 +23,9 @@ import numpy as np
 from PIL import (  # naming a plugin registers its format, so that Pillow need not load the forty others
     AvifImagePlugin,
     BmpImagePlugin,
-    ExifTags,
     GifImagePlugin,
     Image,
+    ImageOps,
     JpegImagePlugin,
     PngImagePlugin,
     TiffImagePlugin,
@@ -67,16 +66,6 @@ REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its wid
 STRIP = 64  # rows that are resized at a time
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
-UPRIGHT = {  # EXIF orientation -> what turns the image upright
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
 # Pillow's own reader of uncompressed TIFF keeps an object for every strip that a file claims to have; libtiff does not.
 TiffImagePlugin.READ_LIBTIFF = True
 # libtiff would write to standard error, without the image's name; what it says ends in an ImageError.
@@ -105,7 +94,8 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         notes = [] if notes is None else notes
         image = _open_image(data, notes)
         image.load()
-        return colours.to_rgb(_turn_upright(image), notes)
+        _turn_upright(image)
+        return colours.to_rgb(image, notes)
     except (ImageError, MemoryError):
         raise
     except Image.DecompressionBombError:  # more than twice as many
@@ -118,10 +108,8 @@ def _reason(data: bytes, error: Exception) -> str:
     """Why a decoder failed with `error`."""
     if heif.is_heif(data):
         return DAMAGED
-    if named := other_formats.name(data):
-        return named
-    if unusual := other_formats.unusual(error):
-        return unusual
+    if why := other_formats.name(data) or other_formats.unusual(error):
+        return why
     return NOT_READ if isinstance(error, UnidentifiedImageError) and not other_formats.is_read(data) else DAMAGED
 
 
@@ -146,8 +134,7 @@ def _open_image(data: bytes, notes: list[str]) -> Image.Image:
         image = TiffImagePlugin.TiffImageFile(reader) if is_tiff else Image.open(reader, formats=FORMATS)
         _check(image)
         if is_tiff:
-            _check_samples(image)
-            _check_profile(image, data)
+            _check_tiff(image, data)
         if image.format == "PNG":
             _mend_transparent_value(image, data[24], notes)
     if image.format != "TIFF":  # libtiff takes the pixels from memory, only further tags are read
@@ -203,26 +190,16 @@ def _list_scans(jpeg: bytes) -> list[int]:
     return scans
 
 
-def _check_samples(tiff: TiffImagePlugin.TiffImageFile) -> None:
-    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0."""
+def _check_tiff(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
+    """Refuse a TIFF whose pixels Pillow would take for others: grey beside its transparency's plane, numbers below 0.
+
+    So it is with one that ends before its colour profile, which Pillow would leave out in silence.
+    """
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())
     if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L"):
         raise ImageError(other_formats.UNUSUAL_TIFF)
-
-
-def _check_profile(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
-    """Refuse a TIFF that ends before the colour profile that its tags name, which Pillow would leave out in silence.
-
-    The tags lie as TIFF 6.0 has them, or BigTIFF: tag, type, count, offset.
-    """
-    order = "<" if data.startswith(b"II") else ">"
-    is_big = struct.unpack_from(f"{order}H", data, 2) == (43,)
-    number, entry = (f"{order}Q", f"{order}HHQQ") if is_big else (f"{order}H", f"{order}HHLL")
-    (count,) = struct.unpack_from(number, data, tiff.tag_v2.offset)
-    first = tiff.tag_v2.offset + struct.calcsize(number)
-    entries = struct.iter_unpack(entry, data[first : first + count * struct.calcsize(entry)])
-    if any(tag == TiffImagePlugin.ICCPROFILE and offset + size > len(data) for tag, _, size, offset in entries):
+    if sum(other_formats.tiff_tags(data).get(TiffImagePlugin.ICCPROFILE, ())) > len(data):
         raise ImageError(DAMAGED)
 
 
@@ -239,15 +216,14 @@ def _mend_transparent_value(image: Image.Image, bits: int, notes: list[str]) -> 
         notes.append("transparent colour of 16 bits a channel, ignored")
 
 
-def _turn_upright(image: Image.Image) -> Image.Image:
+def _turn_upright(image: Image.Image) -> None:
     """Undo the rotation or mirroring that the EXIF data tell; damaged EXIF data tell nothing."""
     try:
-        turn = UPRIGHT.get(image.getexif().get(ExifTags.Base.Orientation))
+        ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise
     except Exception:  # noqa: BLE001 - a plugin of Pillow may raise anything for a damaged file
-        return image
-    return image if turn is None else image.transpose(turn)
+        return
 
 
 def resize_with_pad(image: Image.Image) -> np.ndarray:

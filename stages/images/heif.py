@@ -77,22 +77,23 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     """
     top, film, end = {}, [], 0
     with suppress(_CutShortError):  # of what lies behind the last whole box, nothing is read
-        for kind, start, content in _boxes(memoryview(data)):
+        for kind, content, start, stop in _boxes(memoryview(data)):
             top.setdefault(kind, content)
-            end = start + (16 if data[start : start + 4] == b"\0\0\0\1" else 8) + len(content)
+            end = stop
             if kind == b"moov":
                 film.append(start)
     data = data[:end]
     if b"meta" not in top:
         raise ImageError("a film without a still image" if film else DAMAGED)
     primary, items = _read_items(memoryview(data), top[b"meta"])
-    costs: dict[int, int] = {}
     if _pixels(items[primary]) > MAX_PIXELS:
         raise ImageError(TOO_MANY_PIXELS)
-    for number in items:
-        if _cost(number, items, costs) > MAX_DECODED:
-            raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
-    if any(items[number].cut_short for number in _needed(primary, items)):  # the decoder would show green in its place
+    costs: dict[int, int] = {}
+    _cost(primary, items, costs)
+    needed = list(costs)  # the primary item and all that it is made of
+    if any(_cost(number, items, costs) > MAX_DECODED for number in items):
+        raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
+    if any(items[number].cut_short for number in needed):  # the decoder would show green in its place
         raise ImageError(DAMAGED)
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
@@ -115,8 +116,8 @@ def _without_film(data: bytes, film: list[int], codec: bytes) -> bytes:
     return bytes(changed)
 
 
-def _boxes(data: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
-    """Kind, place and content of each box."""
+def _boxes(data: memoryview) -> Iterator[tuple[bytes, memoryview, int, int]]:
+    """Kind and content of each box, and where it starts and stops."""
     position = parts = 0
     while position + 8 <= len(data):
         fields = _Fields(data[position : position + 16])
@@ -130,18 +131,20 @@ def _boxes(data: memoryview) -> Iterator[tuple[bytes, int, memoryview]]:
             raise ImageError(TOO_MUCH_HEADER)
         if not fields.position <= size <= len(data) - position:
             raise _CutShortError(DAMAGED)
-        yield kind, position, data[position + fields.position : position + size]
-        position += size
+        stop = position + size
+        yield kind, data[position + fields.position : stop], position, stop
+        position = stop
 
 
 def _read_items(file: memoryview, meta: memoryview) -> tuple[int, dict[int, _Item]]:
     """The number of the primary item, and all items."""
-    parts = {kind: content for kind, _, content in _boxes(meta[4:])}
+    parts = {kind: content for kind, content, *_ in _boxes(meta[4:])}
     try:
         pitm, iinf, iloc = (_Fields(parts[kind]) for kind in (b"pitm", b"iinf", b"iloc"))
-        properties = {kind: content for kind, _, content in _boxes(parts[b"iprp"])}
-        ipco, ipma = [(kind, content) for kind, _, content in _boxes(properties[b"ipco"])], _Fields(properties[b"ipma"])
-        items = dict(_read_infe(content) for kind, _, content in _boxes(_after_count(iinf)) if kind == b"infe")
+        properties = {kind: content for kind, content, *_ in _boxes(parts[b"iprp"])}
+        ipco, ipma = [box[:2] for box in _boxes(properties[b"ipco"])], _Fields(properties[b"ipma"])
+        iinf.count(2 if iinf.number(4) < 1 << 24 else 4)
+        items = dict(_read_infe(content) for kind, content, *_ in _boxes(iinf.data[iinf.position :]) if kind == b"infe")
         _read_locations(iloc, items, file, parts.get(b"idat", memoryview(b"")))
         _read_properties(ipma, items, ipco)
         if b"iref" in parts:
@@ -151,11 +154,6 @@ def _read_items(file: memoryview, meta: memoryview) -> tuple[int, dict[int, _Ite
     except (KeyError, IndexError):
         raise ImageError(DAMAGED) from None
     return primary, items
-
-
-def _after_count(iinf: _Fields) -> memoryview:
-    iinf.count(2 if iinf.number(4) < 1 << 24 else 4)
-    return iinf.data[iinf.position :]
 
 
 def _read_infe(content: memoryview) -> tuple[int, _Item]:
@@ -195,7 +193,7 @@ def _read_properties(ipma: _Fields, items: dict[int, _Item], ipco: list[tuple[by
 
 def _read_references(iref: memoryview, items: dict[int, _Item]) -> None:
     size = 2 if _Fields(iref).number(4) < 1 << 24 else 4
-    for kind, _, content in _boxes(iref[4:]):
+    for kind, content, *_ in _boxes(iref[4:]):
         fields = _Fields(content)
         source = fields.number(size)
         targets = [fields.number(size) for _ in range(fields.count(2))]
@@ -282,17 +280,6 @@ def _leb128(stream: _Fields) -> int:
         if byte < 128:
             break
     return value
-
-
-def _needed(number: int, items: dict[int, _Item]) -> set[int]:
-    """The item and all that it is made of."""
-    needed, waiting = set(), [number]
-    while waiting:
-        number = waiting.pop()
-        if number not in needed:
-            needed.add(number)
-            waiting += items[number].made_of
-    return needed
 
 
 def _codec(number: int, items: dict[int, _Item]) -> bytes:

@@ -1,7 +1,8 @@
 """Naming what is not read, by the first bytes of a file or the tags of a TIFF, so that a person knows what to do."""
 
 import re
-import struct
+
+from PIL import TiffImagePlugin
 
 SAVE = "save it as JPEG or PNG"
 RAW = f"a camera's raw file, which is not read; {SAVE} with a raw converter"
@@ -26,6 +27,7 @@ SIGNATURES = [  # what a file starts with -> reason
 ]  # fmt: skip
 READ = rb"\x89PNG|GIF8[79]a|RIFF....WEBP"  # how a file starts whose format Pillow may not recognise when it is damaged
 COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
+SHORT = 3  # the type of a tag's values
 COMPRESSIONS = {34661: "JBIG", 34712: "JPEG 2000", 34887: "LERC", 50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL"}
 RAW_COMPRESSIONS = {32767, 32769, 34713, 65535}  # Sony, Epson, Nikon, Pentax
 RAW_COLOURS = {32803, 34892}  # behind a colour filter; linear
@@ -42,7 +44,7 @@ def name(data: bytes) -> str | None:
     for pattern, reason in SIGNATURES:
         if re.match(pattern, data[:4096], re.DOTALL):
             return reason
-    tags = _tiff_tags(data)
+    tags = {tag: value for tag, (_, value) in tiff_tags(data).items()}
     if DNG_VERSION in tags or tags.get(COMPRESSION) in RAW_COMPRESSIONS or tags.get(COLOURS) in RAW_COLOURS:
         return RAW
     if tags.get(COMPRESSION) in COMPRESSIONS:
@@ -63,16 +65,23 @@ def is_read(data: bytes) -> bool:
     return re.match(READ, data, re.DOTALL) is not None
 
 
-def _tiff_tags(data: bytes) -> dict[int, int]:
-    """The tags of a TIFF file's first image, and the value of those that are one number of 16 bits."""
-    order = {b"II*\0": "<", b"MM\0*": ">"}.get(data[:4])
-    tags: dict[int, int] = {}
-    try:
-        (start,) = struct.unpack_from(f"{order}I", data, 4)
-        (count,) = struct.unpack_from(f"{order}H", data, start)
-        for entry in range(start + 2, start + 2 + 12 * count, 12):
-            tag, kind, _, value = struct.unpack_from(f"{order}HHIH", data, entry)
-            tags[tag] = value if kind == 3 or order == "<" else struct.unpack_from(">I", data, entry + 8)[0]
-    except struct.error:  # no TIFF, or cut short
-        pass
+def tiff_tags(data: bytes) -> dict[int, tuple[int, int]]:
+    """Of each tag of a TIFF file's first image the number of its values, and its value, or where its values lie.
+
+    Of a file that is no TIFF none, of one that is cut short those before its end. The layout is TIFF 6.0's or BigTIFF's.
+    """
+    if data[:4] not in TiffImagePlugin.PREFIXES:
+        return {}
+
+    def number(at: int, size: int) -> int:
+        return int.from_bytes(data[at : at + size], "little" if data.startswith(b"II") else "big")
+
+    is_big = 43 in data[2:4]  # BigTIFF
+    large, small = (8, 8) if is_big else (4, 2)  # bytes of an offset or a number of values, and of the number of tags
+    start, step = number(large, large), 4 + 2 * large
+    first, count = start + small, min(number(start, small), 1 << 16)  # there are no more tags
+    tags = {}
+    for at in range(first, min(first + count * step, len(data) - step + 1), step):
+        size = 2 if number(at + 2, 2) == SHORT else large
+        tags[number(at, 2)] = number(at + 4, large), number(at + 4 + large, size)
     return tags

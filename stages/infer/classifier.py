@@ -29,16 +29,10 @@ class Classifier:
     """ResNet50, loaded and compiled once."""
 
     def __init__(self, weights: Path, inference: Inference, batch_size: int, settings: ComputeSettings):
-        """Load the network.
+        """Load the network from the folder `weights`; UserError when it is damaged.
 
-        Args:
-            weights: folder with ResNet50's weights and class index.
-            inference: what computes, and how many classes an image gets, at least three.
-            batch_size: images computed at once.
-            settings: threads that compute, and as many that read and resize images ahead of them.
-
-        Raises:
-            UserError: when the weights are damaged.
+        `inference` says what computes, and how many classes an image gets, at least three; `batch_size` images are
+        computed at once. `settings.threads` threads compute, and as many read and resize images ahead of them.
         """
         self.classes = resnet50.load_classes(weights)
         self.compute = compile_classify(weights, inference.backend, batch_size, settings)
@@ -70,17 +64,10 @@ class Classifier:
 def compile_classify(
     folder: Path | str, backend: str, batch_size: int, settings: ComputeSettings
 ) -> Callable[[list[np.ndarray]], np.ndarray]:
-    """Compile `classify(images)`: up to `batch_size` float32 (224, 224, 3) arrays in 0..255, red first.
+    """Compile `classify(images)`: `batch_size` float32 (224, 224, 3) at most, 0..255, red first -> float32 (n, 1000).
 
-    It returns the probabilities, float32 (len(images), 1000).
-
-    Args:
-        folder: what the `download` stage wrote.
-        backend: "openvino" or "keras" (Keras' own network); see the modules of these names.
-        settings: threads, instructions and device of the computation.
-
-    Raises:
-        UserError: when the weights are damaged.
+    `folder` is what the `download` stage wrote, `backend` "openvino" or "keras" (Keras' own network): see the modules
+    of these names. Raises UserError when the weights are damaged.
     """
     if backend == "keras":  # imported here: TensorFlow takes longer to start than a folder takes to classify
         from stages.infer import on_keras as module

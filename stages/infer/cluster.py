@@ -27,10 +27,8 @@ def connected(workers: int, cpus: int) -> Iterator[ModuleType]:
     """Yield the module `ray`, connected to a cluster with room for processes that take `cpus` CPUs each.
 
     Ray's processes have environment.PINNED from their start, and find this package. Ray that was started here has room
-    for all `workers`, whatever the number of cores, and ends with the block, and so does its temporary folder.
-
-    Raises:
-        UserError: Ray is not installed, the cluster cannot be reached, or none of its nodes has `cpus` CPUs.
+    for all `workers`, whatever the number of cores, and ends with the block, and so does its temporary folder. Raises
+    UserError if Ray is not installed, the cluster cannot be reached, or none of its nodes has `cpus` CPUs.
     """
     if importlib.util.find_spec("ray") is None:
         raise UserError(

@@ -1,6 +1,5 @@
 """A folder of images, classified: the predictions, and how many of the labelled images are right."""
 
-import json
 import os
 from collections.abc import Iterator
 from contextlib import closing
@@ -9,7 +8,7 @@ from pathlib import Path
 from stages import resnet50
 from stages.common import cli, paths
 from stages.common.cli import UserError
-from stages.common.files import rounded, write_csv, write_json, write_json_list
+from stages.common.files import read_json, rounded, write_csv, write_json, write_json_list
 from stages.common.params import ComputeSettings, Inference
 from stages.images import source
 from stages.infer.classifier import Classified, Classifier
@@ -26,10 +25,8 @@ def classify_folder(
 ) -> Iterator[tuple[str, Classified]]:
     """Yield the name of each image in a folder, or below a URL, with what was found in it, in the order of the names.
 
-    Args:
-        weights: folder with ResNet50's weights and class index.
-        inference: where and how to compute; every engine and number of workers finds the same.
-        settings: threads that compute, and as many that read and resize images ahead of them.
+    `weights` is the folder with ResNet50's weights and class index. `inference` says where and how to compute: every
+    engine and number of workers finds the same. `settings.threads` compute, and as many read images ahead of them.
     """
     names = source.list_images(folder)
     batch_size = min(inference.batch_size, len(names))
@@ -48,11 +45,11 @@ def classify_folder(
 
 def load_labels(path: Path) -> dict[str, tuple[str, set[str]]]:
     """The labelled images by name: the SHA-256 of the file, and the class ids that count as right."""
-    try:
-        entries = json.loads(path.read_bytes())
+
+    def parse(entries: dict[str, dict]) -> dict[str, tuple[str, set[str]]]:
         return {name: (entry["sha256"], set(entry["class_ids"])) for name, entry in entries.items()}
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise UserError(f"{path}: not a file of labels: {error!r}; delete it and run `dvc repro`") from None
+
+    return read_json(path, "a file of labels", parse)
 
 
 def _check_class_ids(labelled: dict[str, tuple[str, set[str]]], weights: Path) -> None:
@@ -77,12 +74,10 @@ def infer(
         labels: JSON of the labelled sample set; an image counts as labelled when its bytes are one of these files'.
         metrics: JSON: images, errors, labelled, and the share of labelled images whose class is the first prediction or
             among the first three (null where no image is labelled).
-        inference, settings: see `classify_folder`.
         predictions: JSON in the order of the images' names: `image` and either `predictions` or `error`.
 
-    Raises:
-        UserError: when the folder is missing or has no image that can be read, weights or labels are damaged, or a
-            label is none of ImageNet's classes.
+    Raises UserError when the folder is missing or has no image that can be read, weights or labels are damaged, or a
+    label is none of ImageNet's classes.
     """
     labelled = load_labels(labels)
     _check_class_ids(labelled, weights)
@@ -97,10 +92,8 @@ def classify_only(
     """Classify every image in `folder` and write only the file `out`.
 
     It is the JSON that `infer` writes as predictions, or, if its name ends in .csv, a table with TABLE_HEADER: a row
-    for each class of each image, and one with nothing but the error for what cannot be read.
-
-    Raises:
-        UserError: before any work, when `out` is no place for such a file; and what `entries` raises.
+    for each class of each image, and one with nothing but the error for what cannot be read. Raises UserError before
+    any work when `out` is no place for such a file, and as `entries` does.
     """
     if problem := _problem(out, folder):
         raise UserError(f"--out: {out}: {problem}")

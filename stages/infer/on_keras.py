@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from stages import compute
+from stages.common.environment import KERAS_BACKEND
 from stages.common.params import ComputeSettings
-from stages.compute import backend, keras
+from stages.compute import keras
 from stages.resnet50 import MEANS
 
 
@@ -25,12 +26,11 @@ def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> C
     """
     compute.set_up(settings)
     model = load(path)
-
-    # `keras.applications.resnet.preprocess_input`
-    run_batch = backend.compile_call(model, lambda images: images[..., ::-1] - MEANS, (batch_size, 224, 224, 3))
+    model.jit_compile = KERAS_BACKEND == "jax"  # by XLA, without which TensorFlow computes here
 
     def run(images: np.ndarray) -> np.ndarray:
         missing = batch_size - len(images)
-        return run_batch(np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)]))[: len(images)]
+        filled = np.pad(images, [(0, missing), (0, 0), (0, 0), (0, 0)])
+        return model.predict_on_batch(filled[..., ::-1] - MEANS)[: len(images)]  # as `preprocess_input` has it
 
     return run

@@ -11,7 +11,7 @@ import math
 import os
 import socket
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from stages import resnet50
@@ -37,41 +37,24 @@ def classify(
 ) -> Iterator[Classified]:
     """Yield what is found in each image, in the order of the names; `inference.workers` processes compute them.
 
-    Each of them takes `settings.threads` CPUs, and a GPU if the device is one.
-
-    Raises:
-        UserError: see `cluster.connected`; the weights are damaged; a node does not have the images; Ray gave up.
+    Each of them takes `settings.threads` CPUs, and a GPU if the device is one. Raises UserError as `cluster.connected`
+    does, when the weights are damaged, when a node does not have the images, and when Ray gave up.
     """
     batches = math.ceil(len(names) / batch_size)
     # Four chunks for each worker, so that none waits long for the last.
     size = batch_size * max(1, min(CHUNK // batch_size, batches // (4 * inference.workers)))
-    count = math.ceil(len(names) / size)
     with tempfile.TemporaryDirectory() as early, cluster.connected(inference.workers, settings.threads) as ray:
-        files = {name: (weights / name).read_bytes() for name in _needed(weights)}
+        needed = (resnet50.WEIGHTS, resnet50.CLASS_INDEX, *(sums.name for sums in weights.glob(SUMS)))
+        files = {name: (weights / name).read_bytes() for name in needed}
         where = folder if source.is_url(folder) else os.path.abspath(folder)
         arguments = (where, ray.put(files), inference, batch_size, settings)
-        arriving = _compute(ray, _chunks(names, size), arguments, inference.workers, settings)
-        for number, chunk in enumerate(_in_order(arriving, count, Path(early))):
-            found = [Classified(*each) for each in json.loads(chunk)]
-            if len(found) != len(names[number * size : (number + 1) * size]):
-                raise RuntimeError(f"chunk {number} has {len(found)} images")
-            yield from found
+        arriving = _compute(ray, names, size, arguments)
+        for chunk in _in_order(arriving, Path(early)):
+            yield from (Classified(*each) for each in json.loads(chunk))
 
 
-def _needed(weights: Path) -> list[str]:
-    return [
-        name for name in (resnet50.WEIGHTS, resnet50.CLASS_INDEX, SUMS) if name != SUMS or (weights / name).exists()
-    ]
-
-
-def _chunks(names: list[str], size: int) -> Iterator[dict]:
-    """Rows for Ray: a chunk's number, and the bytes of its names, which need not be text."""
-    for number, start in enumerate(range(0, len(names), size)):
-        yield {"chunk": number, "names": [os.fsencode(name) for name in names[start : start + size]]}
-
-
-def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settings: ComputeSettings) -> Iterator[dict]:
-    """Yield the rows that the workers make of the chunks, in the order in which they are ready."""
+def _compute(ray, names: list[str], size: int, arguments: tuple) -> Iterator[dict]:
+    """Yield the rows that the workers make of chunks of `size` names, in the order in which they are ready."""
     import logging
 
     import pyarrow as pa
@@ -80,14 +63,18 @@ def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settin
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)
     context = data.DataContext.get_current()
     context.enable_progress_bars = context.print_on_execution_start = False
-    blocks = [pa.table({key: [value] for key, value in chunk.items()}) for chunk in chunks]
+    _, _, inference, _, settings = arguments
+    blocks = [  # names as bytes, because they need not be text
+        pa.table({"chunk": [number], "names": [[os.fsencode(name) for name in names[start : start + size]]]})
+        for number, start in enumerate(range(0, len(names), size))
+    ]
     try:
         computed = data.from_arrow(blocks).map_batches(
             Worker,
             fn_constructor_args=arguments,
             batch_size=None,  # one block, which is one chunk
             batch_format="pyarrow",
-            compute=data.ActorPoolStrategy(size=workers, max_tasks_in_flight_per_actor=AHEAD),
+            compute=data.ActorPoolStrategy(size=inference.workers, max_tasks_in_flight_per_actor=AHEAD),
             num_cpus=settings.threads,
             num_gpus=1 if settings.device == "gpu" else 0,
         )
@@ -100,22 +87,15 @@ def _compute(ray, chunks: Iterable[dict], arguments: tuple, workers: int, settin
         raise UserError(f"inference.engine: Ray gave up: {type(error).__name__}: {reason}") from None
 
 
-def _in_order(arriving: Iterator[dict], count: int, folder: Path) -> Iterator[str]:
-    """Yield what is found in the chunks 0 to count - 1; each must arrive, once."""
-    for number in range(count):
-        next_file = folder / str(number)
-        while not next_file.exists():
-            row = next(arriving, None)
-            if row is None:
-                raise RuntimeError(f"chunk {number} did not arrive")
-            early = folder / str(row["chunk"])
-            if row["chunk"] < number or early.exists():
-                raise RuntimeError(f"chunk {row['chunk']} arrived twice")
-            early.write_text(row["found"], encoding="utf-8")
-        yield next_file.read_text(encoding="utf-8")
-        next_file.unlink()
-    if next(arriving, None) is not None:
-        raise RuntimeError("more chunks arrived than there are")
+def _in_order(arriving: Iterator[dict], folder: Path) -> Iterator[str]:
+    """Yield what is found in the chunks 0, 1, ...; those that come before their turn wait in files in `folder`."""
+    due = 0
+    for row in arriving:
+        (folder / str(row["chunk"])).write_text(row["found"], encoding="utf-8")
+        while (file := folder / str(due)).exists():
+            yield file.read_text(encoding="utf-8")
+            file.unlink()
+            due += 1
 
 
 class Worker:

@@ -9,22 +9,19 @@ mistakes_<version>.png    the test images that the version got wrong with the hi
 resnet50_top_k.png        ResNet50's images, each with its most probable classes
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-
-import numpy as np
 
 from stages import mnist
 from stages.common import cli, environment, paths
 from stages.common.files import atomic_folder
 from stages.common.params import load_params
-from stages.images.shown import Shown, read_shown
-from stages.outputs import Predictions, read_history, read_predictions, read_robustness, read_top_k
+from stages.images.shown import read_shown
+from stages.outputs import read_history, read_predictions, read_robustness, read_top_k
 from stages.plots import charts
-from stages.scoring import confident_mistakes, confusion, reliability
+from stages.scoring import confusion, reliability
 from stages.styles import version_styles
 
-MOST_MISTAKES = 12  # shown for one version
 MOST_IMAGES = 12  # of ResNet50
 
 
@@ -61,48 +58,14 @@ def plots(
         for version, each in predicted.items():
             counts = confusion(each.actual, each.predicted)
             yield f"confusion_{version}", charts.draw_confusion(version, counts, styles[version]["color"])
-            yield f"mistakes_{version}", draw_mistakes(version, test_images, each)
-        yield "resnet50_top_k", draw_top_k(entries, shown)
+            yield f"mistakes_{version}", charts.draw_mistakes(version, test_images, each)
+        yield "resnet50_top_k", charts.draw_top_k(entries, shown)
 
     total = 5 + 2 * len(epochs)
     with charts.style(), atomic_folder(out) as folder:
         for name, figure in cli.progress(iterable=drawn(), total=total, unit="plot"):
             charts.save_png(figure, folder / f"{name}.png")
     cli.log(f"{out}: {total} plots")
-
-
-def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) -> charts.Figure:
-    """The test images, float32 (n, rows, columns), that this version got wrong with the highest probability."""
-    wrong = confident_mistakes(predictions)
-    shown = wrong[:MOST_MISTAKES]
-    captions = [
-        (
-            f"actual {predictions.actual[row]}, predicted {predictions.predicted[row]}\n{100 * predictions.probability[row]:.2f} %",
-            f"test image {row}",
-        )
-        for row in shown
-    ]
-    title = f"{version}: the {len(shown)} most confident of {len(wrong):,} mistakes"
-    return charts.draw_mistakes(title, images[shown], captions)
-
-
-def draw_top_k(entries: Sequence[dict], shown: Sequence[Shown]) -> charts.Figure:
-    """ResNet50's first images with their classes; the entries with an "error" are counted in the title alone."""
-    drawn = [
-        (
-            each.entry["image"],
-            each.pixels,
-            [(prediction["label"], prediction["probability"]) for prediction in each.entry["predictions"]],
-        )
-        for each in shown
-    ]
-    usable = sum("predictions" in entry for entry in entries)
-    title = f"ResNet50: the most probable classes of {usable} images"
-    if len(shown) < usable:
-        title += f", the first {len(shown)} shown"
-    if usable < len(entries):
-        title += f" ({len(entries) - usable} more cannot be read)"
-    return charts.draw_top_k(title, drawn)
 
 
 def main() -> None:

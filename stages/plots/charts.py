@@ -1,4 +1,4 @@
-"""Drawing: what every image in metrics/plots looks like, from plain arrays to PNG files.
+"""Drawing: what every image in metrics/plots looks like, from what the readers give to PNG files.
 
 The bytes of a PNG depend on what is drawn alone. Figures are drawn by matplotlib's Agg renderer; pyplot is not used,
 as it would choose a backend from the user's settings and display. No other module imports matplotlib.
@@ -24,7 +24,9 @@ from matplotlib.lines import Line2D  # noqa: E402
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter  # noqa: E402
 from PIL import Image  # noqa: E402
 
-from stages.outputs import CORRUPTIONS  # noqa: E402
+from stages.images.shown import Shown  # noqa: E402
+from stages.outputs import CORRUPTIONS, Predictions  # noqa: E402
+from stages.scoring import confident_mistakes  # noqa: E402
 from stages.styles import FAINT, OTHER_COLOUR, version_styles  # noqa: E402
 
 MOST_COLOURS = 256  # in one PNG, which so takes one byte a pixel
@@ -47,8 +49,6 @@ STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "
 INSIDE = {"ha": "center", "va": "center", "in_layout": False}
 
 MOST_BARS = 5  # under one image
-
-TopK = tuple[str, np.ndarray, Sequence[tuple[str, float]]]  # name, uint8 (height, width, 3), labels and probabilities
 
 
 @contextmanager
@@ -190,42 +190,51 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     return figure
 
 
-def draw_mistakes(title: str, images: Sequence[np.ndarray], captions: Sequence[tuple[str, str]]) -> Figure:
-    """Up to 12 grey images, float32 (rows, columns) in [0, 1], each with a text above it and a small one below."""
-    figure = Figure(figsize=(9.6, 4.7))
-    figure.suptitle(title)
-    for cell, image, (above, below) in zip(figure.add_gridspec(2, 6), images, captions, strict=False):
+def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) -> Figure:
+    """Up to 12 test images, float32 (n, rows, columns) in [0, 1], that a version got wrong with the highest probability."""
+    figure, wrong = Figure(figsize=(9.6, 4.7)), confident_mistakes(predictions)
+    cells = list(zip(figure.add_gridspec(2, 6), wrong, strict=False))
+    figure.suptitle(f"{version}: the {len(cells)} most confident of {len(wrong):,} mistakes")
+    for cell, row in cells:
         axes = figure.add_subplot(cell)
-        axes.imshow(image, cmap="gray", vmin=0, vmax=1)
-        axes.set_title(above)
-        axes.set_xlabel(below, fontsize=8)
+        axes.imshow(images[row], cmap="gray", vmin=0, vmax=1)
+        classes = f"actual {predictions.actual[row]}, predicted {predictions.predicted[row]}"
+        axes.set_title(f"{classes}\n{100 * predictions.probability[row]:.2f} %")
+        axes.set_xlabel(f"test image {row}", fontsize=8)
         axes.set(xticks=(), yticks=())
     return figure
 
 
-def draw_top_k(title: str, images: Sequence[TopK]) -> Figure:
-    """Images above bars of their classes, 5 at most."""
-    columns, bars = 4, max((min(len(classes), MOST_BARS) for _, _, classes in images), default=1)
-    rows = max(1, math.ceil(len(images) / columns))
+def draw_top_k(entries: Sequence[dict], shown: Sequence[Shown]) -> Figure:
+    """ResNet50's first images above bars of their classes, 5 at most; the title counts all entries."""
+    usable = sum("predictions" in entry for entry in entries)
+    title = f"ResNet50: the most probable classes of {usable} images"
+    if len(shown) < usable:
+        title += f", the first {len(shown)} shown"
+    if usable < len(entries):
+        title += f" ({len(entries) - usable} more cannot be read)"
+    columns, bars = 4, max((min(len(image.entry["predictions"]), MOST_BARS) for image in shown), default=1)
+    rows = max(1, math.ceil(len(shown) / columns))
     figure = Figure(figsize=(9.6, rows * (2.2 + 0.26 * bars) + 0.7))
     figure.suptitle(title)
     figure.supxlabel("probability (%)", fontsize=10)
     grid = figure.add_gridspec(2 * rows, columns, height_ratios=[1.8, 0.26 * bars] * rows)
-    for index, (name, pixels, classes) in enumerate(images):
+    for index, image in enumerate(shown):
         row, column = divmod(index, columns)
         axes = figure.add_subplot(grid[2 * row, column], anchor="S")
-        axes.imshow(pixels)
-        axes.set_title(_printable(name, 26))
+        axes.imshow(image.pixels)
+        axes.set_title(_printable(image.entry["image"], 26))
         axes.axis("off")
-        _draw_bars(figure.add_subplot(grid[2 * row + 1, column]), classes[:bars], bars)
+        _draw_bars(figure.add_subplot(grid[2 * row + 1, column]), image.entry["predictions"][:bars], bars)
     return figure
 
 
-def _draw_bars(axes: Axes, classes: Sequence[tuple[str, float]], bars: int) -> None:
-    for index, (label, probability) in enumerate(classes):
-        axes.barh(index, 100 * probability, height=0.9, color=OTHER_COLOUR)
-        axes.text(2, index, _printable(label.replace("_", " "), 24), va="center", fontsize=9)
-        axes.text(98, index, f"{100 * probability:.1f}", va="center", ha="right", fontsize=9)
+def _draw_bars(axes: Axes, predictions: Sequence[dict], bars: int) -> None:
+    for index, prediction in enumerate(predictions):
+        label, percent = prediction["label"].replace("_", " "), 100 * prediction["probability"]
+        axes.barh(index, percent, height=0.9, color=OTHER_COLOUR)
+        axes.text(2, index, _printable(label, 24), va="center", fontsize=9)
+        axes.text(98, index, f"{percent:.1f}", va="center", ha="right", fontsize=9)
     axes.set(xlim=(0, 100), ylim=(bars - 0.5, -0.5), xticks=(0, 50, 100), yticks=())
     axes.tick_params(labelsize=8, length=2)
 

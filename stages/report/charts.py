@@ -16,13 +16,10 @@ def curves(versions: Iterable[dict], column: int, log: bool = False, scale: floa
     lines = []
     for version in versions:
         history = np.array(version["history"]) * ([1, scale, scale, scale, scale])
-        common = {"style": version["style"], "best": version["best"], "stopped": version["stopped"]}
-        validated = not np.isnan(history[:, column + 2]).all()
-        lines.append({"style": version["style"], "kind": "training", "values": history[:, column].tolist()})
-        if validated:
-            lines.append(common | {"kind": "validation", "values": history[:, column + 2].tolist()})
-        else:
-            lines[-1]["stopped"] = version["stopped"]
+        for kind, values in (("training", history[:, column]), ("validation", history[:, column + 2])):
+            if not np.isnan(values).all():
+                lines.append({"style": version["style"], "kind": kind, "values": values.tolist()})
+        lines[-1] |= {"best": version["best"], "stopped": version["stopped"]}
     return drawing.line_chart(lines, log)
 
 

@@ -1,7 +1,6 @@
 """Model cards: Markdown with a head in YAML that Hugging Face's hub reads (https://huggingface.co/docs/hub/model-cards)."""
 
 import io
-from collections.abc import Sequence
 
 from ruamel.yaml import YAML
 
@@ -12,11 +11,6 @@ from stages.outputs import METRICS
 LICENCES = {
     "Apache-2.0", "BSD-3-Clause", "CC BY 2.0", "CC BY 3.0", "CC BY 4.0", "CC BY-SA 3.0", "CC BY-SA 4.0", "CC0 1.0", "MIT",
 }  # fmt: skip
-
-
-def source_of_data(assets: Sequence[Asset]) -> Asset:
-    """The first of MNIST's files: all have one licence."""
-    return next(asset for asset in assets if asset.group == "mnist")
 
 
 def licence(name: str) -> dict[str, str]:
@@ -35,12 +29,7 @@ def metrics(version: dict) -> list[dict]:
 
 
 def head(version: dict, data: Asset) -> str:
-    """What machines read of a card, as YAML.
-
-    Args:
-        version: what `page.gather_version` gives.
-        data: one file of the data set.
-    """
+    """What machines read of a card, as YAML, from what `page.gather_version` gives and one file of the data set."""
     result = {
         "task": {"type": "image-classification", "name": "Image Classification"},
         "dataset": {"type": "mnist", "name": "MNIST", "split": "test"},

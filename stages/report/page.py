@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from stages import mnist, outputs, resnet50, scoring, styles
+from stages import mnist, outputs, resnet50, scoring
 from stages.assets import Asset, load_assets
 from stages.common import paths
 from stages.common.cli import UserError
@@ -23,16 +23,12 @@ from stages.images.shown import Shown, read_shown
 from stages.images.source import image_name
 from stages.report import charts, drawing, model_card, pixels, try_it
 from stages.report.tutorial import TUTORIAL
+from stages.styles import VERSION_COLOURS, style
 
 TEMPLATES = Path(__file__).parent / "templates"
 MOST_MISTAKES = 12  # shown for one version
 MOST_IMAGES = 32  # of ResNet50
 MOST_CLASSES = 5  # for one image
-
-
-def style(index: int) -> dict:
-    """Colour and marker of the version at this index in params.yaml."""
-    return dict(zip(("colour", "marker"), styles.style(index), strict=True))
 
 
 def gather_version(name: str, index: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
@@ -193,7 +189,7 @@ def cards(context: dict) -> dict[str, str]:
     Args:
         context: what `gather` gives.
     """
-    data = model_card.source_of_data(context["assets"])
+    data = next(asset for asset in context["assets"] if asset.group == "mnist")  # all of MNIST's files have one licence
     return {
         version["name"]: render(
             context | {"version": version, "head": model_card.head(version, data), "data": data}, template="card.md"
@@ -221,5 +217,5 @@ def render(context: dict, base: dict | None = None, template: str = "report.html
     # The browser runs this one script and nothing else, whatever a file's name or a label holds.
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     return environment.get_template(template).render(
-        context, base=base, style=css, script=script, digest=digest, colours=styles.VERSION_COLOURS
+        context, base=base, style=css, script=script, digest=digest, colours=VERSION_COLOURS
     )

@@ -57,10 +57,8 @@ def filters(kernels: np.ndarray, digit: np.ndarray) -> dict | None:
         return None
     answers = [respond(digit, kernel) for kernel in kernels]
     strongest = sorted(np.argsort([-np.maximum(answer, 0).sum() for answer in answers], kind="stable")[:RESPONSES])
-    upright = np.zeros(kernels.shape[1:])
-    upright[:, upright.shape[1] // 2] = 1
-    level = np.zeros(kernels.shape[1:])
-    level[level.shape[0] // 2] = 1
+    upright, level = np.zeros((2, *kernels.shape[1:]))
+    upright[:, upright.shape[1] // 2] = level[level.shape[0] // 2] = 1
     shown = [("vertical line", upright), ("horizontal line", level)]
     shown += [(f"filter {index + 1}", kernels[index]) for index in strongest]
     return {

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from stages import outputs
-from stages.common.cli import UserError
+from stages.common.files import read_json
 
 MOST_TEXT = 1_000_000  # characters of all weights together, or the page would grow with each small version
 IMAGES = 5  # of each digit, to choose from
@@ -87,11 +87,12 @@ def gather(versions: Sequence[dict], images: np.ndarray, labels: np.ndarray) -> 
 
 def read_plain(path: Path) -> dict:
     """A model as data, see `stages.evaluate.plain`; UserError for a damaged file."""
-    value, keys = outputs.read_object(path), {"type", "arguments", "weights"}
-    layers = value.get("layers")
-    if "sha256" not in value or not isinstance(layers, list) or any(set(layer) - keys for layer in layers):
-        raise UserError(f"{path}: damaged: not a hash and layers; delete it and run `dvc repro`")
-    return value
+
+    def parse(value: dict) -> dict:
+        layers = [{key: layer[key] for key in ("type", "arguments", "weights")} for layer in value["layers"]]
+        return {"sha256": value["sha256"], "layers": layers}
+
+    return read_json(path, "a hash and layers", parse)
 
 
 def why_not(parameters: int, layers: Sequence[dict]) -> str:

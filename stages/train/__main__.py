@@ -19,21 +19,12 @@ def train(
     fingerprints_path: Path,
     checkpoint: Checkpoint | None = None,
 ) -> None:
-    """Train `version` on `digits` and write the model, its learning curve and its fingerprints.
+    """Train `version` on the training set `digits` and write the model, its learning curve and its fingerprints.
 
     The learning curve is replaced after each epoch, so that people can watch it. A training that is cut off leaves it
-    without an end, which every reader refuses, and without a model and fingerprints, so that DVC records nothing.
-
-    Args:
-        digits: the whole training set; the validation split is cut from its end.
-        model_path: `.keras` file, which plain `keras.saving.load_model` loads.
-        history_path: CSV, one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy; the last two are
-            empty without a validation split.
-        fingerprints_path: CSV, one row for each variable after each epoch: epoch, variable, sha256.
-        checkpoint: where an interrupted training goes on from; removed at the end.
-
-    Raises:
-        UserError: naming the key in params.yaml that Keras refuses, or when training diverges.
+    without an end, which every reader refuses, and without a model and fingerprints, so that DVC records nothing. It
+    goes on from `checkpoint`, which is removed at the end. Raises UserError with the key in params.yaml that Keras
+    refuses, or when training diverges.
     """
 
     def show(history: list[dict]) -> None:

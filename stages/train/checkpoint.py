@@ -28,12 +28,7 @@ class Checkpoint:
         self.path, self.key = Path(path), key
 
     def save(self, arrays: list[np.ndarray], state: object) -> None:
-        """Replace the file, atomically; where that fails (a full disk), warn: the training itself needs no file.
-
-        Args:
-            arrays: of any shapes and dtypes.
-            state: anything that JSON holds.
-        """
+        """Replace the file, atomically, by arrays and a state that JSON holds; where it fails (a full disk), warn."""
         buffer = io.BytesIO()
         np.savez(buffer, np.frombuffer(json.dumps(state).encode(), np.uint8), *arrays)
         content = self.key + buffer.getvalue()

@@ -66,19 +66,14 @@ def fit(
 
     Args:
         digits: the training set, from whose end the validation split is cut.
-        model: batch size, epochs, validation split, what the loss is, and what is watched after each epoch.
         seed: decides, with the epoch's number, the order of the examples.
         checkpoint: where the state is saved after each epoch; if it has one already, training goes on from there and
             ends with the same bits.
         on_epoch_end: called with the rows so far after each epoch, and where training goes on.
 
-    Returns:
-        One row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a validation
-        split), fingerprint (see `fingerprint`). Training metrics are means over the epoch while the weights change, as
-        Keras reports them.
-
-    Raises:
-        UserError: when a loss is not finite, or when Keras has no way to train a layer.
+    Returns one row an epoch: epoch (from 1), loss, accuracy, val_loss, val_accuracy (the last two only with a
+    validation split), fingerprint. Training metrics are means over the epoch while the weights change, as Keras reports
+    them. Raises UserError when a loss is not finite, or when Keras has no way to train a layer.
     """
     train, validation = split(digits, model.validation_split)
     loss = partial(losses.of_examples, smoothing=model.label_smoothing)
@@ -123,11 +118,10 @@ def fit(
 
 def fingerprint(network: keras.Sequential, optimizer: keras.Optimizer) -> list[list[str]]:
     """[path, first digits of the SHA-256 of its bytes] of each variable of both, in Keras' order."""
-    digests = [
-        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()]
+    return [
+        [variable.path, hashlib.sha256(variable.numpy().tobytes()).hexdigest()[:FINGERPRINT_DIGITS]]
         for variable in (*network.variables, *optimizer.variables)
     ]
-    return [[path, digest[:FINGERPRINT_DIGITS]] for path, digest in digests]
 
 
 def _callbacks(network: keras.Sequential, optimizer: keras.Optimizer, model: Model) -> keras.callbacks.CallbackList:

@@ -340,7 +340,7 @@ with Fetcher(cache, {}, read=30, pause=0) as fetcher:
 
 
 def start(cache: Path, *wanted: Asset) -> subprocess.Popen:
-    """Another process that fetches these module."""
+    """Another process that fetches these assets."""
     texts = [item.model_dump_json(exclude_unset=True) for item in wanted]
     command = [sys.executable, "-c", SCRIPT, str(cache), *texts]
     return subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
@@ -675,11 +675,7 @@ def test_the_manifest_of_the_project_is_valid():
 @pytest.mark.parametrize(
     ("old", "new", "message"),
     [
-        (
-            'gz", gzip: true',
-            'gz", gzpi: true',
-            r"-ubyte\.sources\.0\.gzpi: unknown key; .*; did you mean 'gzip'\?",
-        ),
+        ('gz", gzip: true', 'gz", gzpi: true', r"-ubyte\.sources\.0\.gzpi: unknown key; .*; did you mean 'gzip'\?"),
         ("licence: MIT", "license: MIT", r"resnet50_weights\.h5\.licence: missing; add this key"),
         ("licence: MIT", "license: MIT", r"resnet50_weights\.h5\.license: unknown key; .*; did you mean 'licence'\?"),
         (

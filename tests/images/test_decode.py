@@ -70,8 +70,8 @@ def with_transparent_left_half() -> Image.Image:
     return Image.fromarray(np.dstack([RGB.astype(np.uint8), alpha]))
 
 
-def left_half_white() -> np.ndarray:
-    expected = RGB.copy()
+def left_half_white(pixels: np.ndarray = RGB) -> np.ndarray:
+    expected = pixels.copy()
     expected[:, : WIDTH // 2] = 255
     return expected
 
@@ -153,25 +153,11 @@ def interlaced_png() -> bytes:
 def bmp(bits: int, compression: int, palette: bytes, rows: Iterable[bytes]) -> bytes:
     """A BMP written by hand, since Pillow writes fewer kinds than it reads; `rows` from the lowest one up."""
     pixels, start = b"".join(rows), 54 + len(palette)
-    head = struct.pack(
-        "<IHHIIiiHHIIiiII",
-        start + len(pixels),
-        0,
-        0,
-        start,
-        40,
-        WIDTH,
-        HEIGHT,
-        1,
-        bits,
-        compression,
-        len(pixels),
-        0,
-        0,
-        len(palette) // 4,
-        0,
+    file = struct.pack("<IHHI", start + len(pixels), 0, 0, start)
+    image = struct.pack(
+        "<IiiHHIIiiII", 40, WIDTH, HEIGHT, 1, bits, compression, len(pixels), 0, 0, len(palette) // 4, 0
     )
-    return b"BM" + head + palette + pixels
+    return b"BM" + file + image + palette + pixels
 
 
 def bmp_16() -> bytes:
@@ -192,12 +178,6 @@ def heif_of_many_bits(bits: int) -> bytes:
     pixels = (RGB * 257).astype(np.uint16).tobytes()
     pillow_heif.from_bytes("RGB;16", PHOTO.size, pixels).save(buffer, quality=95)
     return buffer.getvalue()
-
-
-def left_half_white_grey() -> np.ndarray:
-    expected = GREY.copy()
-    expected[:, : WIDTH // 2] = 255
-    return expected
 
 
 # AVIF of more than 8 bits, which Pillow does not write: made with imagecodecs from 16 x 16 pixels, red to the right,
@@ -263,9 +243,9 @@ FORMATS = {
     "tiff jpeg": (encoded(PHOTO, "TIFF", compression="jpeg", quality=95), RGB, 4),
     "tiff grey 16 bit": (encoded(grey16(), "TIFF"), GREY, 0),
     "tiff cmyk": (encoded(PHOTO.convert("CMYK"), "TIFF"), RGB, 2),
-    "tiff premultiplied": (premultiplied_tiff(), left_half_white_grey(), 0),
-    "png grey 16 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] * 257, 9), 16, (9,)), left_half_white_grey(), 1),
-    "png grey 4 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] // 17, 5), 4, (5,)), left_half_white_grey(), 10),
+    "tiff premultiplied": (premultiplied_tiff(), left_half_white(GREY), 0),
+    "png grey 16 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] * 257, 9), 16, (9,)), left_half_white(GREY), 1),
+    "png grey 4 bit transparent value": (png_with_transparent_value(marked(GREY[..., None] // 17, 5), 4, (5,)), left_half_white(GREY), 10),
     "heic": (encoded(PHOTO, "HEIF", quality=95), RGB, 5),
     "heic of tiles": (encoded(PHOTO.resize((192, 224)), "HEIF", quality=95, tile_size=64), np.asarray(PHOTO.resize((192, 224))), 5),
     "heic grey": (encoded(PHOTO.convert("L"), "HEIF", quality=95), GREY, 3),
@@ -332,18 +312,8 @@ def test_damaged_exif_is_ignored(tmp_path, exif):
 
 def tiff(pixels: bytes, bits: int, photometric: int, kind: int = 1) -> bytes:
     """A grey TIFF file of one row of 8 pixels, written by hand since Pillow writes fewer kinds than it reads."""
-    values = {
-        256: 8,
-        257: 1,
-        258: bits,
-        259: 1,
-        262: photometric,
-        273: 134,
-        277: 1,
-        278: 1,
-        279: len(pixels),
-        339: kind,
-    }
+    fixed = {256: 8, 257: 1, 258: bits, 259: 1, 262: photometric, 273: 134, 277: 1, 278: 1}
+    values = fixed | {279: len(pixels), 339: kind}
     entries = b"".join(struct.pack("<HHII", tag, 4, 1, value) for tag, value in values.items())
     return b"II*\0" + struct.pack("<IH", 8, len(values)) + entries + bytes(4) + pixels
 
@@ -463,7 +433,7 @@ HUGE = {
 
 READ_ALL = """
 import resource, sys
-from stages.images import decode, heif
+from stages.images import decode
 from stages.images.decode import ImageError
 from tests.pixels import read_pixels
 decode.MAX_BYTES //= 8  # to be quick: what may be read grows with it
@@ -540,16 +510,8 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
         (FORMATS["webp"][0].replace(b"WEBPVP8 ", b"WEBPXXXX"), "damaged or cut short"),
     ],
     ids=[
-        "zero bytes",
-        "one byte",
-        "a web page",
-        "the start of a JPEG",
-        "EPS",
-        "PPM",
-        "half a PNG",
-        "no PNG header",
-        "the start of a GIF",
-        "no WebP header",
+        *("zero bytes", "one byte", "a web page", "the start of a JPEG", "EPS", "PPM"),
+        *("half a PNG", "no PNG header", "the start of a GIF", "no WebP header"),
     ],
 )
 def test_other_files_are_refused_with_a_reason(tmp_path, content, reason):
@@ -984,11 +946,7 @@ def test_links_out_of_the_folder_and_special_files_are_listed_and_refused(tmp_pa
                 read_pixels(image_path(folder, name))
             reasons[name] = str(error.value)
     link, special = "symbolic link, not followed", "not a regular file"
-    assert reasons == {
-        "folder": link,
-        "link.png": link,
-        "loop": link,
-        "nowhere": link,
+    assert reasons == dict.fromkeys(["folder", "link.png", "loop", "nowhere"], link) | {
         "pipe": special,
         "socket": special,
     }

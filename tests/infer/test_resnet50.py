@@ -49,14 +49,6 @@ def test_neither_the_batch_size_nor_the_threads_change_a_bit(resnet50_folder, re
         np.testing.assert_array_equal(np.concatenate(parts), usual)
 
 
-def test_the_network_is_the_one_of_keras(model):
-    trainable, fixed = (
-        sum(int(np.prod(weight.shape)) for weight in weights)
-        for weights in (model.trainable_weights, model.non_trainable_weights)
-    )
-    assert (trainable + fixed, trainable) == (25_636_712, 25_583_592)
-
-
 def test_the_classes_are_those_of_imagenet(resnet50_folder):
     classes = resnet50.load_classes(resnet50_folder)
     assert len(classes) == len({class_id for class_id, _ in classes}) == 1000

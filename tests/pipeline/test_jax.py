@@ -216,8 +216,8 @@ FITTING = (
 )
 
 
-def test_the_tests_of_the_training_loop_pass():
-    """Beside Keras' own `fit` on JAX; cut off and resumed to the same bits."""
+def test_the_tests_of_the_training_loop_pass(tmp_path):
+    """Beside Keras' own `fit` on JAX; cut off and resumed to the same bits, by steps that are compiled once for all."""
     command = [
         sys.executable,
         "-m",
@@ -229,7 +229,8 @@ def test_the_tests_of_the_training_loop_pass():
         "-k",
         FITTING,
     ]
-    done = subprocess.run(command, cwd=ROOT, env=on_jax(), capture_output=True, text=True)
+    kept = {"JAX_COMPILATION_CACHE_DIR": str(tmp_path), "JAX_PERSISTENT_COMPILATION_CACHE_MIN_COMPILE_TIME_SECS": "0"}
+    done = subprocess.run(command, cwd=ROOT, env=on_jax(**kept), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert " passed" in done.stdout
 

@@ -15,9 +15,9 @@ from PIL import Image, ImageDraw, ImageFont
 
 from stages.common.cli import UserError
 from stages.images.shown import read_shown
-from stages.outputs import CORRUPTIONS, read_history
+from stages.outputs import CORRUPTIONS, Predictions, read_history
 from stages.plots import charts
-from stages.plots.__main__ import draw_top_k, plots
+from stages.plots.__main__ import plots
 from stages.scoring import confusion
 from tests.conftest import ROOT, on_linux
 
@@ -189,7 +189,7 @@ def test_at_most_12_of_resnet50_s_images_are_shown_and_the_rest_is_said(inputs):
     image = "$a$ \u5b57.jpg"
     entries = [{"image": image, "predictions": [prediction("cup", 0.5)] * 9}] * 30 + [{"image": "b", "error": "bad"}]
     with charts.style():
-        figure = draw_top_k(entries, read_shown(entries, inputs / "images", most=12))
+        figure = charts.draw_top_k(entries, read_shown(entries, inputs / "images", most=12))
     assert "30 images, the first 12 shown (1 more cannot be read)" in figure.get_suptitle()
     assert len(figure.axes) == 2 * 12
     assert len(figure.axes[1].patches) == charts.MOST_BARS
@@ -201,9 +201,10 @@ def test_without_validation_without_mistakes_and_without_images_there_still_are_
     digits = np.arange(10)
     with charts.style():
         charts.save_png(charts.draw_learning_curves({"mlp": read_history(path)}, {"mlp": 2}), tmp_path / "a.png")
-        charts.save_png(charts.draw_mistakes("none", [], []), tmp_path / "b.png")
+        right = Predictions(digits, digits, np.ones(10))
+        charts.save_png(charts.draw_mistakes("none", np.zeros((10, 28, 28)), right), tmp_path / "b.png")
         charts.save_png(charts.draw_confusion("mlp", confusion(digits, digits), "#000000"), tmp_path / "c.png")
-        charts.save_png(draw_top_k([], []), tmp_path / "d.png")
+        charts.save_png(charts.draw_top_k([], []), tmp_path / "d.png")
     assert len(list(tmp_path.glob("*.png"))) == 4
 
 

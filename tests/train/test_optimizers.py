@@ -34,34 +34,39 @@ NEEDS = {  # an argument that works only with another one
 }
 
 
-def cases() -> list[tuple[str, str, dict]]:
-    """(optimizer, argument, arguments): each with its defaults, then with one changed at a time."""
-    made = []
-    for name in keras_names.optimizers():
-        arguments = keras_names.arguments("optimizers", name)
-        made.append((name, "", {}))
-        for argument, default in arguments.items():
-            if argument in ("learning_rate", "name"):  # params.yaml's `name` is that of the class
-                continue
-            if argument in VALUES:
-                value = VALUES[argument]
-            elif isinstance(default, bool):
-                value = not default
-            elif isinstance(default, int | float):
-                value = default / 2 or 0.5
-            else:
-                value = default  # left out below where it says nothing
-            if value is not None:
-                made.append((name, argument, {argument: value} | NEEDS.get(argument, {})))
+CLIPS = ("clipnorm", "clipvalue", "global_clipnorm")  # of which Keras takes one at a time
+
+
+def changed(name: str) -> dict[str, object]:
+    """Each argument of an optimizer that can be given, with another value than its default."""
+    made = {}
+    for argument, default in keras_names.arguments("optimizers", name).items():
+        if argument in ("learning_rate", "name"):  # params.yaml's `name` is that of the class
+            continue
+        if argument in VALUES:
+            made[argument] = VALUES[argument]
+        elif isinstance(default, bool):
+            made[argument] = not default
+        elif isinstance(default, int | float):
+            made[argument] = default / 2 or 0.5
     return made
 
 
-@pytest.mark.parametrize(
-    ("name", "argument", "arguments"), cases(), ids=lambda value: value if type(value) is str else ""
-)
-def test_losses_are_those_of_fit(name, argument, arguments, digits):
+def cases() -> list[tuple[str, list[str]]]:
+    """(optimizer, arguments that are changed): none, and each in one of three groups, with one way to clip."""
+    made = []
+    for name in keras_names.optimizers():
+        others = sorted(changed(name).keys() - set(CLIPS))
+        made += [(name, []), *((name, [clip, *others[number::3]]) for number, clip in enumerate(CLIPS))]
+    return made
+
+
+@pytest.mark.parametrize(("name", "arguments"), cases(), ids=lambda each: each if type(each) is str else "+".join(each))
+def test_losses_are_those_of_fit(name, arguments, digits):
     """The same start and order of examples give the same mean loss of each of two epochs of four steps, to rounding."""
-    optimizer = {"name": name, "learning_rate": 0.01} | arguments
+    values = changed(name)
+    needed = {key: value for each in arguments for key, value in NEEDS.get(each, {}).items()}
+    optimizer = {"name": name, "learning_rate": 0.01} | needed | {each: values[each] for each in arguments}
     model = version(*LAYERS, optimizer=optimizer, validation_split=0.0)
     small = mnist.Digits(digits.images[:128], digits.labels[:128])
     histories = fit(model, small)[1], fit_with_keras(model, small, eagerly=True)[1]

@@ -1,19 +1,16 @@
-"""The train and evaluate stages, and the loop under them, on a small slice of real digits."""
+"""What the train stage writes, on a small slice of real digits; its loop: test_loop.py."""
 
 import csv
 import json
-from itertools import pairwise
 
 import keras
 import numpy as np
 import pytest
 
-from stages import mnist, network
 from stages.common.cli import UserError
-from stages.common.params import Model, load_params
+from stages.common.params import Model
 from stages.evaluate import evaluate
-from stages.outputs import HISTORY, read_fingerprints, read_history
-from stages.train import loop
+from stages.outputs import read_fingerprints, read_history
 from stages.train.__main__ import train
 from stages.train.checkpoint import Checkpoint
 from tests.conftest import ROOT, lay
@@ -29,65 +26,6 @@ MLP = {
     "epochs": 2,
     "validation_split": 0.1,
 }
-
-
-def fitted(block: dict, digits: mnist.Digits, seed: int = 42) -> tuple[keras.Model, list[dict]]:
-    model = Model.model_validate(block)
-    keras.utils.set_random_seed(seed)
-    built = network.build("v", model, digits.images.shape[1:], 10)
-    return built, loop.fit(built, network.optimizer("v", model), digits, model, seed)
-
-
-def same(one: keras.Model, other: keras.Model) -> bool:
-    return all(np.array_equal(a, b) for a, b in zip(one.get_weights(), other.get_weights(), strict=True))
-
-
-@pytest.mark.parametrize("optimizer", [{"name": "SGD", "learning_rate": 0.1}, {"name": "Adam", "learning_rate": 0.001}])
-def test_the_compiled_loop_computes_what_plain_keras_computes(digits, optimizer):
-    block = MLP | {"optimizer": optimizer, "batch_size": 50}
-    model = Model.model_validate(block)
-    ours, history = fitted(block, digits)
-    keras.utils.set_random_seed(42)
-    plain = network.build("v", model, (28, 28, 1), 10)
-    plain.compile(network.optimizer("v", model), loss="sparse_categorical_crossentropy", metrics=["accuracy"])
-    images, labels = digits.images[:540], digits.labels[:540]
-    for epoch in range(2):
-        order = np.random.default_rng([42, epoch]).permutation(540)
-        theirs = plain.fit(images[order], labels[order], batch_size=50, shuffle=False, verbose=0).history
-        validation = plain.evaluate(digits.images[540:], digits.labels[540:], verbose=0, return_dict=True)
-        expected = [theirs["loss"][0], theirs["accuracy"][0], validation["loss"], validation["accuracy"]]
-        assert [history[epoch][name] for name in HISTORY[1:]] == pytest.approx(expected, abs=1e-4)
-    for one, other in zip(ours.get_weights(), plain.get_weights(), strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-4)
-
-
-def test_seed_and_nothing_else_decides_the_bits(digits, monkeypatch):
-    block = MLP | {"layers": ["Flatten", {"Dropout": {"rate": 0.2}}, *MLP["layers"][1:]]}
-    one, _ = fitted(block, digits)
-    monkeypatch.setattr(loop, "CALLS_PER_EPOCH", 3)
-    again, _ = fitted(block, digits)
-    other, _ = fitted(block, digits, seed=43)
-    assert same(one, again)
-    assert not same(one, other)
-
-
-def test_training_stops_when_the_validation_loss_rises(digits):
-    block = MLP | {
-        "epochs": 50,
-        "optimizer": {"name": "Adam", "learning_rate": 0.05},
-        "early_stopping": {"patience": 0},
-    }
-    _, history = fitted(block, digits)
-    losses = [row["val_loss"] for row in history]
-    assert len(losses) < 50
-    assert losses[-1] >= losses[-2]
-    assert all(later < earlier for earlier, later in pairwise(losses[:-1]))
-
-
-def test_a_loss_that_is_no_number_stops_with_advice(digits):
-    block = MLP | {"optimizer": {"name": "SGD", "learning_rate": 1e30}}
-    with pytest.raises(UserError, match="learning_rate"):
-        fitted(block, digits)
 
 
 def test_train_writes_a_model_that_plain_keras_loads_and_one_row_an_epoch(digits, tmp_path):
@@ -150,7 +88,3 @@ def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):
     assert "models.cnn.epochs" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
-
-
-def test_the_shipped_versions_are_valid():
-    assert load_params(ROOT / "params.yaml").models

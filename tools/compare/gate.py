@@ -55,7 +55,7 @@ def load_rules(path: Path) -> dict[str, dict | list]:
 
     Raises UserError with the key that is wrong.
     """
-    rules = load_yaml(path, max_bytes=100_000)
+    rules = load_yaml(path)
     of_metrics = {key: rule for key, rule in rules.items() if key != REMOVED} if isinstance(rules, dict) else rules
     validate(path, of_metrics, dict[str, Rule])
     validate(path, {REMOVED: rules.get(REMOVED, [])}, dict[str, list[str]])

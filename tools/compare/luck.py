@@ -19,7 +19,6 @@ from stages import outputs, scoring
 from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import rounded
-from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
 from tools.checkout import ROOT, extract
 
@@ -110,7 +109,7 @@ def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Eviden
 def seed_of(root: Path) -> int | None:
     """The seed in a folder's params.yaml; None where that cannot be read."""
     try:
-        return load_yaml(root / paths.PARAMS, MAX_PARAMS_BYTES)["seed"]
+        return load_yaml(root / paths.PARAMS)["seed"]
     except (UserError, LookupError, TypeError):
         return None
 

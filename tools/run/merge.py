@@ -20,7 +20,6 @@ from dvc.utils.serialize import dump_yaml, parse_yaml
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_bytes
-from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml, refuse_conflict_markers
 from tools.checkout import ROOT, git, unmerged
 from tools.docs import readme
@@ -112,7 +111,7 @@ def prepare() -> None:
     names = [name for name in names if name.startswith(MADE)]
     if not names:
         return
-    params = load_yaml(ROOT / "params.yaml", MAX_PARAMS_BYTES)
+    params = load_yaml(ROOT / "params.yaml")
     locks = [lock for lock in LOCKS if str(lock) in names]
     for lock in locks:
         take(str(lock), OURS)  # DVC can read it then

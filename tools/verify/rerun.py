@@ -20,7 +20,6 @@ from pathlib import Path
 
 from stages.common import cli, environment, files, locks, paths
 from stages.common.cli import UserError
-from stages.common.params import MAX_PARAMS_BYTES
 from stages.common.yaml_files import load_yaml
 from stages.download import mirrors
 from tools.checkout import ASTRAY, ROOT, commit_of, complete, git, top
@@ -134,7 +133,7 @@ def verify(rev: str, folder: Path, tolerant: bool) -> tuple[list[Outcome], dict,
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
-    params = load_yaml(committed / "params.yaml", MAX_PARAMS_BYTES)
+    params = load_yaml(committed / "params.yaml")
     reasons = promise.why_not(params) + ["asked for by --tolerance"] * tolerant
     check_versions(committed, commit)
     read_lock(committed / "dvc.lock")

@@ -13,7 +13,7 @@ import sys
 from stages.common.yaml_files import load_yaml
 from tools.verify import promise
 for path in sys.argv[1:]:
-    params = load_yaml(path, 1000)
+    params = load_yaml(path)
     print(promise.why_not(params), promise.not_recorded(params))
 """
 JAX = "Keras runs on JAX (KERAS_BACKEND)"

@@ -11,12 +11,7 @@ from tests.tools.run.sharing.servers import set_remote
 
 pytestmark = pytest.mark.slow
 
-KINDS = [
-    "folder",
-    "s3",
-    "http",
-    pytest.param("ssh", marks=servers.needs_sshd),
-]
+KINDS = ["folder", "s3", "http", pytest.param("ssh", marks=servers.needs_sshd)]
 
 
 def contents(project: Project) -> dict[str, bytes]:
