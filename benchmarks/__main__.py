@@ -11,10 +11,10 @@ import sys
 import time
 from importlib.metadata import version as installed
 from importlib.util import find_spec
-from pathlib import Path
 
 from benchmarks import gate, inference, jobs, lower_bounds, networks, pipeline, recipes, scaling, training
 from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
+from tools.verify.promise import cpu_info
 
 RESULTS = ROOT / "benchmarks/results.json"
 PACKAGES = ("tensorflow", "keras", "numpy", "openvino", "onnxruntime", "torch", "dvc")
@@ -22,9 +22,8 @@ PACKAGES = ("tensorflow", "keras", "numpy", "openvino", "onnxruntime", "torch", 
 
 def machine() -> dict:
     """The processor, its memory, and the versions that were compared."""
-    cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
     return {
-        "processor": cpu.split(":")[1].strip(),
+        "processor": cpu_info()["model name"],
         "cores": os.cpu_count(),
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "versions": {"python": platform.python_version()}
@@ -72,33 +71,33 @@ def measure_inference() -> dict:
     return {"images_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
 
 
-def measure_photos(count: int = inference.PHOTOS) -> dict:
+def measure_photos() -> dict:
     """Photos of 12 megapixels as phones and messengers save them, by their bytes, and the computing alone beside them."""
     computing = in_turn("benchmarks.inference", ["this_project", "native"])
     per_s = {name: inference.IMAGES / seconds for name, seconds in computing.items()}
     return {"computing_per_s": per_s} | {
-        name: measure_photos_of(quality, count) for name, quality in inference.PHOTO_QUALITIES.items()
+        name: measure_photos_of(quality) for name, quality in inference.PHOTO_QUALITIES.items()
     }
 
 
-def measure_photos_of(quality: int, count: int) -> dict:
+def measure_photos_of(quality: int) -> dict:
     names = [f"photos_{name}" for name in ("this_project", "native", "decoded", "keras", "openvino")]
+    count = inference.PHOTOS
     with inference.folder_of_jpegs(count, inference.PHOTO_SIZE, quality, different=50) as folder:
         answers = answers_in_turn("benchmarks.inference", names, str(folder))
         size = statistics.mean(path.stat().st_size for path in folder.iterdir())
+    seconds = {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
     return {
         "images": count,
         "bytes": size,
-        "per_s": {
-            name: count / statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()
-        },
+        "per_s": {name: count / each for name, each in seconds.items()},
         "memory_mib": {name: each[-1]["memory_mib"] for name, each in answers.items()},
     }
 
 
 def pace(engine: str) -> dict[str, float]:
     """From a folder and one twice as large: images a second, and the seconds that pass besides, before and after."""
-    once, twice = (inference.whole(count, engine) for count in (inference.FOLDER, 2 * inference.FOLDER))
+    once, twice = (inference.stage(times * inference.FOLDER, engine)["seconds"] for times in (1, 2))
     return {"images_per_s": inference.FOLDER / (twice - once), "start_s": 2 * once - twice}
 
 
@@ -120,7 +119,7 @@ PARTS = {
     "training_growth": measure_training_growth,
     "inference": measure_inference,
     "photos": measure_photos,
-    "memory": lambda: {count: inference.memory(count) for count in (100, 1_600)},
+    "memory": lambda: {count: inference.stage(count, "local") for count in (100, 1_600)},
     "pipeline": pipeline.measure,
 }
 # Measured when asked for, as they take longer: `make bench PARTS="networks ray scaling"`.

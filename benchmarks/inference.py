@@ -8,9 +8,10 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from benchmarks.side_by_side import ROOT, unpin
+from benchmarks.side_by_side import ROOT, memory_mib, unpin
 
 WEIGHTS = ROOT / "models/resnet50"
 IMAGES = 128  # of a round where nothing is decoded
@@ -59,19 +60,24 @@ def decoded():
         return np.stack([each.pixels for batch in decode.load_batches(paths, BATCH, 2) for each in batch])
 
 
+def chosen(instructions: str):
+    """The blocks of params.yaml that this project classifies with."""
+    from stages.common.params import ComputeSettings, Inference
+
+    inference = Inference(images="any", top_k=3, batch_size=BATCH)
+    return inference, ComputeSettings(seed=0, threads=2, instructions=instructions)
+
+
 def this_project(tick: Callable, instructions: str = "avx2") -> None:
     """This project's computation."""
-    from stages.common.params import ComputeSettings
     from stages.infer import classifier
 
-    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
+    _, settings = chosen(instructions)
     run = classifier.compile_classify(WEIGHTS, "openvino", BATCH, settings)
     in_batches(lambda batch: run(list(batch)), decoded(), tick)
 
 
-def native(tick: Callable) -> None:
-    """The same with `instructions: native`."""
-    this_project(tick, "native")
+native = partial(this_project, instructions="native")
 
 
 def in_batches(run: Callable, inputs, tick: Callable) -> None:
@@ -139,20 +145,15 @@ def compile_by_hand(shape: list[int]):
 
 def folder_end_to_end(count: int, tick: Callable, instructions: str = "avx2") -> None:
     """This project from a folder of JPEG files to the classes of each, loading the network included."""
-    from stages.common.params import ComputeSettings, Inference
     from stages.infer.folder import classify_folder
 
-    inference = Inference(images="any", top_k=3, batch_size=BATCH)
-    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
     with folder_of_jpegs(count) as folder:
         while True:
-            assert len(list(classify_folder(folder, WEIGHTS, inference, settings))) == count
+            assert len(list(classify_folder(folder, WEIGHTS, *chosen(instructions)))) == count
             tick()
 
 
-def folder_end_to_end_native(count: int, tick: Callable) -> None:
-    """The same with `instructions: native`."""
-    folder_end_to_end(count, tick, "native")
+folder_end_to_end_native = partial(folder_end_to_end, instructions="native")
 
 
 def photos(classify: Callable[[list[Path]], object], folder: str, tick: Callable) -> None:
@@ -166,18 +167,14 @@ def photos(classify: Callable[[list[Path]], object], folder: str, tick: Callable
 
 def photos_this_project(folder: str, tick: Callable, instructions: str = "avx2") -> None:
     """This project from photos on the disk to the classes of each; as for the others, the network is loaded before."""
-    from stages.common.params import ComputeSettings, Inference
     from stages.infer.classifier import Classifier
 
-    inference = Inference(images="any", top_k=3, batch_size=BATCH)
-    settings = ComputeSettings(seed=0, threads=2, instructions=instructions)
+    inference, settings = chosen(instructions)
     classifier = Classifier(WEIGHTS, inference, BATCH, settings)
     photos(lambda paths: list(classifier.classify(paths)), folder, tick)
 
 
-def photos_native(folder: str, tick: Callable) -> None:
-    """The same with `instructions: native`."""
-    photos_this_project(folder, tick, "native")
+photos_native = partial(photos_this_project, instructions="native")
 
 
 def photos_decoded(folder: str, tick: Callable) -> None:
@@ -187,23 +184,28 @@ def photos_decoded(folder: str, tick: Callable) -> None:
     photos(lambda paths: list(decode.load_batches(paths, BATCH, 2)), folder, tick)
 
 
+def photos_by_hand(load: Callable, compute: Callable, folder: str, tick: Callable, mapped: Callable = map) -> None:
+    """Batch after batch, each of what `load` makes of the files; `mapped` may do that in threads."""
+    import keras
+    import numpy as np
+
+    def classify(paths: list[Path]) -> None:
+        for start in range(0, len(paths), BATCH):
+            batch = np.stack(list(mapped(load, paths[start : start + BATCH])))
+            compute(keras.applications.resnet.preprocess_input(batch))
+
+    photos(classify, folder, tick)
+
+
 def photos_keras(folder: str, tick: Callable) -> None:
     """Keras' own functions as its documentation uses them, with no antialiasing: `load_img` and `predict`."""
     unpin()
     import keras
-    import numpy as np
-
-    model = network()
 
     def load(path: Path):
         return keras.utils.img_to_array(keras.utils.load_img(path, target_size=(224, 224)))
 
-    def classify(paths: list[Path]) -> None:
-        for start in range(0, len(paths), BATCH):
-            batch = np.stack([load(path) for path in paths[start : start + BATCH]])
-            model.predict(keras.applications.resnet.preprocess_input(batch), verbose=0)
-
-    photos(classify, folder, tick)
+    photos_by_hand(load, partial(network().predict, verbose=0), folder, tick)
 
 
 def photos_openvino(folder: str, tick: Callable) -> None:
@@ -211,7 +213,6 @@ def photos_openvino(folder: str, tick: Callable) -> None:
     unpin()
     from concurrent.futures import ThreadPoolExecutor
 
-    import keras
     import numpy as np
     from PIL import Image, ImageOps
 
@@ -222,23 +223,20 @@ def photos_openvino(folder: str, tick: Callable) -> None:
             upright = ImageOps.exif_transpose(image.convert("RGB"))
             return np.asarray(ImageOps.pad(upright, (224, 224), Image.Resampling.BILINEAR), np.float32)
 
-    def classify(paths: list[Path]) -> None:
-        for start in range(0, len(paths), BATCH):
-            batch = np.stack(list(pool.map(load, paths[start : start + BATCH])))
-            compiled([keras.applications.resnet.preprocess_input(batch)])
-
     with ThreadPoolExecutor(2) as pool:
-        photos(classify, folder, tick)
+        photos_by_hand(load, lambda batch: compiled([batch]), folder, tick, pool.map)
 
 
-def whole(count: int, engine: str) -> float:
-    """Seconds of the infer stage with one worker on a folder of JPEG files, from the start of Python to the end."""
+def stage(count: int, engine: str) -> dict[str, float]:
+    """The infer stage with one worker on a folder of JPEG files, from the start of Python to the end: `seconds`, peak `mib`."""
     environment = {name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"}
     with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         process = infer(folder, Path(out), f"engine: {engine}", stderr=subprocess.DEVNULL, env=environment)
-        assert process.wait() == 0
-        return time.perf_counter() - start
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return {"seconds": time.perf_counter() - start, "mib": usage.ru_maxrss / 1024}
 
 
 def infer(folder: Path, out: Path, inference: str, data: Path = ROOT, **options) -> subprocess.Popen:
@@ -280,26 +278,10 @@ def driver(count: int, workers: int, address: str = "", data: Path = ROOT) -> li
             folder, out, f"engine: ray, workers: {workers}", data, stderr=subprocess.PIPE, env=environment
         ) as driver:
             seen = [
-                (time.perf_counter(), _own_mib(driver.pid))
+                (time.perf_counter(), memory_mib("RssAnon", driver.pid))
                 for number, _ in enumerate(driver.stderr, 1)
                 if number in (count // 10, count)
             ]
         assert driver.returncode == 0
         assert (out / paths.RESNET50_PREDICTIONS).read_bytes().count(b'"error": "no image that can be read') == count
     return seen
-
-
-def _own_mib(process: int) -> float:
-    status = Path(f"/proc/{process}/status").read_text()
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
-
-
-def memory(count: int) -> dict[str, float]:
-    """Seconds and peak memory (MiB) of the infer stage on a folder of `count` images."""
-    with folder_of_jpegs(count) as folder, tempfile.TemporaryDirectory() as out:
-        start = time.perf_counter()
-        process = infer(folder, Path(out), "engine: local", stderr=subprocess.DEVNULL)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-        assert process.returncode == 0
-        return {"seconds": time.perf_counter() - start, "mib": usage.ru_maxrss / 1024}

@@ -6,7 +6,7 @@ import os
 import shutil
 import statistics
 import tempfile
-import time
+import timeit
 from collections.abc import Callable
 from pathlib import Path
 
@@ -22,12 +22,7 @@ HASHED = 2**29  # bytes
 
 def median(work: Callable[[], object]) -> float:
     """Median seconds of some rounds."""
-    taken = []
-    for _ in range(ROUNDS):
-        start = time.perf_counter()
-        work()
-        taken.append(time.perf_counter() - start)
-    return statistics.median(taken)
+    return statistics.median(timeit.repeat(work, number=1, repeat=ROUNDS))
 
 
 def decoding() -> dict[str, float]:

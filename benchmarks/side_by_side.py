@@ -82,10 +82,10 @@ def unpin() -> None:
         os.environ.pop(name, None)
 
 
-def peak_mib() -> float:
-    """The most memory that this process has held since its peak was reset."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split("VmHWM:")[1].split()[0]) / 1024
+def memory_mib(kind: str, process: int | str = "self") -> float:
+    """What Linux says of a process' memory; `VmHWM` is the most that it has held since its peak was reset."""
+    status = Path(f"/proc/{process}/status").read_text()
+    return int(status.split(f"{kind}:")[1].split()[0]) / 1024
 
 
 def child(module: str, function: str, arguments: list) -> None:
@@ -101,7 +101,8 @@ def child(module: str, function: str, arguments: list) -> None:
         nonlocal started
         if started is not None:
             seconds = time.perf_counter() - started
-            print(json.dumps({"seconds": seconds, "memory_mib": peak_mib(), "row": row}), file=answers, flush=True)
+            answer = {"seconds": seconds, "memory_mib": memory_mib("VmHWM"), "row": row}
+            print(json.dumps(answer), file=answers, flush=True)
         if not sys.stdin.readline():
             sys.exit()
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on: not what reading the data took

@@ -1,12 +1,9 @@
-"""One epoch of each version, validation included, side by side with what a user would pick instead.
-
-Each side is a process of its own that runs an epoch when it is told to, so that all of them meet the same moments
-of a noisy machine. The first epoch of each, which compiles, is not counted.
-"""
+"""One epoch of each version, validation included, side by side with what a user would pick instead."""
 
 import math
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 
 from benchmarks.side_by_side import ROOT, unpin
 
@@ -19,7 +16,7 @@ def networks(file: str = "networks.yaml") -> dict:
     from stages.common.params import Model
     from stages.common.yaml_files import load_yaml
 
-    blocks = load_yaml(ROOT / "benchmarks" / file, 2**18)
+    blocks = load_yaml(ROOT / "benchmarks" / file)
     return {name: Model.model_validate(block) for name, block in blocks.items()}
 
 
@@ -81,9 +78,7 @@ def this_project(version: str, images: int, tick: Callable, instructions: str = 
     loop.fit(built, made, digits, model, params.seed, on_epoch_end=lambda history: tick(history[-1]))
 
 
-def native(version: str, images: int, tick: Callable) -> None:
-    """The same with `instructions: native`."""
-    this_project(version, images, tick, "native")
+native = partial(this_project, instructions="native")
 
 
 def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) -> None:
@@ -105,9 +100,7 @@ def keras_fit(version: str, images: int, tick: Callable, **compile_arguments) ->
     )  # fmt: skip
 
 
-def keras_fit_xla(version: str, images: int, tick: Callable) -> None:
-    """Keras' `fit` with its own settings for speed."""
-    keras_fit(version, images, tick, steps_per_execution=100, jit_compile=True)
+keras_fit_xla = partial(keras_fit, steps_per_execution=100, jit_compile=True)  # its own settings for speed
 
 
 def pytorch(version: str, images: int, tick: Callable) -> None:

@@ -42,6 +42,13 @@ def recipe(test: str, language: str = "sh") -> str:
     return re.search(rf"```{language}\n(.*?)```", text, re.DOTALL).group(1)
 
 
+def edit(path: Path, old: str, new: str) -> None:
+    """Replace a text, wherever it is in a file."""
+    text = path.read_text()
+    assert old in text, f"{path} has no {old!r}"
+    path.write_text(text.replace(old, new))
+
+
 class Project:
     """A copy of this project as it stands in the working tree, committed to a new Git repository, or the one that is there."""
 

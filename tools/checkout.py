@@ -93,7 +93,7 @@ def files() -> list[str]:
 def copy(folder: Path, leave_out: tuple[str, ...] = ()) -> None:
     """Copy these files into `folder`, without those whose paths start so, and make it a Git repository of its own."""
     for name in files():
-        if not name.startswith(leave_out or ("\0",)):
+        if not name.startswith(leave_out):
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, folder / name)
     git(folder, "init", "--quiet", "--template=", "--initial-branch=main")

@@ -1,7 +1,12 @@
 """Markdown that the tools and benchmarks write."""
 
 
-def table(head: list, *rows: list) -> list[str]:
-    """Lines of a Markdown table."""
+def table(head: list, *rows: list) -> str:
+    """A Markdown table."""
     first, *others = (f"| {' | '.join(map(str, row))} |" for row in (head, *rows))
-    return [first, "|" + "---|" * len(head), *others]
+    return "\n".join([first, "|" + "---|" * len(head), *others])
+
+
+def page(*blocks: str) -> str:
+    """Paragraphs, lists and tables, with an empty line between them and a line end behind the last."""
+    return "\n\n".join(blocks) + "\n"

@@ -1,7 +1,6 @@
 """The report in a real browser, opened from disk: Debian's chromium and chromium-driver."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,7 +8,6 @@ import keras
 import numpy as np
 import pytest
 from selenium import webdriver
-from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.actions.pointer_input import PointerInput
 from selenium.webdriver.common.by import By
@@ -23,24 +21,13 @@ from stages.evaluate import plain
 from stages.report import try_it
 from tests.conftest import ROOT, report_of_the_current_folder
 from tests.report.test_report import HOSTILE, make_small
+from tools.docs.screenshot import PROGRAMS, chromium
 
-PROGRAMS = [shutil.which(name) for name in ("chromium", "chromedriver")]
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(not all(PROGRAMS), reason="needs chromium and chromedriver (Debian: chromium-driver)"),
 ]
 
-FLAGS = [
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--hide-scrollbars",  # a phone's take no room
-]
 THEMES = ("light", "dark")
 # The accessibility checker, with the bytes that its maker published; fetched as the outside files are.
 AXE = Asset(
@@ -88,15 +75,9 @@ class Browser:
 
 
 @pytest.fixture(scope="module")
-def driver(tmp_path_factory):
-    options = webdriver.ChromeOptions()
-    options.binary_location = PROGRAMS[0]
-    for flag in [*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    made = webdriver.Chrome(options=options, service=Service(PROGRAMS[1]))
-    yield made
-    made.quit()
+def driver() -> Iterator[webdriver.Chrome]:
+    with chromium(**{"goog:loggingPrefs": {"browser": "ALL", "performance": "ALL"}}) as made:
+        yield made
 
 
 @pytest.fixture

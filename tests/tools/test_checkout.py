@@ -20,6 +20,12 @@ def test_a_command_that_fails_is_named_and_not_its_options(tmp_path):
         checkout.git(tmp_path, "-c", "protocol.version=2", "fetch")
 
 
+@pytest.mark.parametrize("name", ["nosuch", "--output=x", "HEAD:README.md"])
+def test_an_unknown_revision_is_named(name):
+    with pytest.raises(UserError, match=f"^{name}: no such branch, tag or commit here"):
+        checkout.commit_of(name)
+
+
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
     project = tmp_path / "two\nlines/ml"
     project.mkdir(parents=True)

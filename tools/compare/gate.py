@@ -5,25 +5,37 @@ missing now, or is not a finite number; 0 otherwise. A version that params.yaml 
 says `removed: [its name]`. It needs Git alone, no cache and no remote.
 """
 
-import json
 import math
-import subprocess
-import sys
 import tempfile
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from types import MappingProxyType
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+from dvc.exceptions import DvcException
+from dvc.repo import Repo
+from pydantic import Field
 
 from stages import outputs
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
+from stages.common.schema import Strict, validate
 from stages.common.yaml_files import load_yaml
+from tools import markdown
 from tools.checkout import commit_of, complete, refuse_unmerged
 from tools.compare import luck
 from tools.compare.luck import Evidence
-from tools.markdown import table as markdown_table
+
+RULES = Path("gate.yaml")
+FAILED = ("worse", "missing", "not a number")
+REMOVED = "removed"  # the key of the versions that were removed on purpose
+
+
+class Rule(Strict):
+    """What gate.yaml says of a metric."""
+
+    better: Literal["higher", "lower", "same"] = "same"
+    tolerance: float = Field(0, ge=0, allow_inf_nan=False)
 
 
 class Row(NamedTuple):
@@ -38,46 +50,27 @@ class Row(NamedTuple):
     excuse: str | None
 
 
-RULES = Path("gate.yaml")
-DIRECTIONS = ("higher", "lower", "same")
-FAILED = ("worse", "missing", "not a number")
-REMOVED = "removed"  # the key of the versions that were removed on purpose
-
-
 def load_rules(path: Path) -> dict[str, dict | list]:
     """Read gate.yaml: {metric or version.metric: {better, tolerance}, "removed": [version]}.
 
     Raises UserError with the key that is wrong.
     """
-    rules = load_yaml(path, max_bytes=100_000)
-    if not isinstance(rules, dict):
-        raise UserError(f"{path}: must be a block of metrics, such as `accuracy: {{better: higher, tolerance: 0.01}}`")
-    removed = rules.get(REMOVED, [])
-    if not isinstance(removed, list) or not all(isinstance(version, str) for version in removed):
-        raise UserError(f"{path}: {REMOVED}: {removed!r}; allowed: a list of versions, such as `[cnn]`")
-    for metric, rule in rules.items():
-        if metric == REMOVED:
-            continue
-        if not isinstance(rule, dict) or not rule or rule.keys() - {"better", "tolerance"}:
-            raise UserError(f"{path}: {metric}: must have the keys `better` and `tolerance` and no others")
-        if rule.get("better", "same") not in DIRECTIONS:
-            raise UserError(f"{path}: {metric}.better: {rule['better']}; allowed: {', '.join(DIRECTIONS)}")
-        tolerance = rule.get("tolerance", 0)
-        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
-            raise UserError(f"{path}: {metric}.tolerance: {tolerance}; allowed: a number from 0")
+    rules = load_yaml(path)
+    of_metrics = {key: rule for key, rule in rules.items() if key != REMOVED} if isinstance(rules, dict) else rules
+    validate(path, of_metrics, dict[str, Rule])
+    validate(path, {REMOVED: rules.get(REMOVED, [])}, dict[str, list[str]])
     return rules
 
 
-def diff(what: str, base: str, *options: str) -> dict[str, dict[str, dict]]:
+def diff(what: str, base: str, **options: bool) -> dict[str, dict[str, dict]]:
     """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}."""
     commit = commit_of(base)
     complete(commit)
-    done = subprocess.run(
-        [sys.executable, "-m", "dvc", what, "diff", *options, "--json", commit], capture_output=True, text=True
-    )
-    if done.returncode:
-        raise UserError(f"dvc {what} diff {base}: {done.stderr.strip().removeprefix('ERROR: ')}")
-    return json.loads(done.stdout)
+    try:
+        with Repo() as repo:
+            return getattr(repo, what).diff(commit, **options).get("diff", {})
+    except DvcException as error:
+        raise UserError(f"dvc {what} diff {base}: {error}") from None
 
 
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
@@ -116,7 +109,7 @@ def verdicts(
     changes: dict[str, dict[str, dict]],
     rules: dict[str, dict | list],
     versions: Collection[str] = (),
-    evidence: Mapping[str, Evidence] = MappingProxyType({}),
+    evidence: Mapping[str, Evidence] | None = None,
 ) -> list[Row]:
     """A row for each metric, in order of its name.
 
@@ -130,30 +123,20 @@ def verdicts(
         for metric, values in sorted(metrics.items()):
             old, new = values.get("old"), values.get("new")
             name = f"{version}.{metric}"
-            known = evidence.get(name, luck.NONE)
+            known = (evidence or {}).get(name, luck.NONE)
             told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
             if told == "missing" and version in removed:
                 told = REMOVED
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
+            p = known.shown() if change and told != "same" else ""
             excuse = known.excuse(abs(new - old)) if told == "within luck" else None
-            rows.append(
-                Row(
-                    name,
-                    _shown(old),
-                    _shown(new),
-                    change,
-                    known.shown() if change and told != "same" else "",
-                    told,
-                    excuse,
-                )
-            )
+            rows.append(Row(name, _shown(old), _shown(new), change, p, told, excuse))
     return rows
 
 
-def compare(
-    base: str, changes: dict[str, dict[str, dict]], rules: dict[str, dict | list], versions: Collection[str]
-) -> list[Row]:
-    """The same, with all that Git has as evidence."""
+def compare(base: str, versions: Collection[str]) -> list[Row]:
+    """The same of the workspace against a revision, with the rules of gate.yaml and all that Git has as evidence."""
+    changes, rules = diff("metrics", base, all=True), load_rules(RULES)
     with tempfile.TemporaryDirectory() as folder:
         return verdicts(changes, rules, versions, luck.gather(base, versions, Path(folder)))
 
@@ -169,9 +152,9 @@ def _shown(value: object) -> str:
 def table(rows: list[Row]) -> str:
     """The rows as a Markdown table, and below it what is not told from luck; what fails the gate is bold."""
     cells = [(*row[:5], f"**{row.verdict}**" if row.verdict in FAILED else row.verdict) for row in rows]
-    lines = markdown_table(["metric", "base", "now", "change", "p", "verdict"], *cells)
     notes = [f"- {row.metric}: not told from luck: {row.excuse}." for row in rows if row.excuse]
-    return "\n".join([*lines, *(["", *notes] if notes else [])]) + "\n"
+    made = markdown.table(["metric", "base", "now", "change", "p", "verdict"], *cells)
+    return "\n\n".join(filter(None, [made, "\n".join(notes)]))
 
 
 def failed(rows: list[Row]) -> list[str]:
@@ -186,8 +169,8 @@ def main() -> None:
     arguments = parser.parse_args()
     refuse_unmerged()
     versions = load_params(paths.PARAMS).models
-    rows = compare(arguments.base, diff("metrics", arguments.base, "--all"), load_rules(RULES), versions)
-    print(table(rows), end="")
+    rows = compare(arguments.base, versions)
+    print(table(rows))
     if failed(rows) or not rows:
         gone = sorted({row.metric.split(".")[0] for row in rows if row.verdict == "missing"} - {*versions, "resnet50"})
         hint = f"; if params.yaml lost {', '.join(gone)} on purpose, add `removed: [{', '.join(gone)}]` to gate.yaml"

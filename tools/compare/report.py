@@ -10,7 +10,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
@@ -21,7 +21,7 @@ from stages import outputs
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.files import write_bytes
-from stages.common.params import Params, load_params
+from stages.common.params import load_params
 from stages.report import drawing
 from stages.report import page as report
 from tools.checkout import ROOT, extract, refuse_unmerged
@@ -54,7 +54,7 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
     """A row for each metric that either side has, as texts; `verdict` is up (better), down (worse) or nothing."""
     signs = {name: SIGN.get(each.better, 0) for name, each in (outputs.METRICS | outputs.OF_RESNET50).items()}
     rows = []
-    for version in [*new, *(name for name in old if name not in new)]:
+    for version in new | old:
         before, now = old.get(version, {}), new.get(version, {})
         for metric, shown in SHOWN.items():
             if metric not in before | now:
@@ -74,18 +74,19 @@ def compare(old: dict[str, dict[str, float]], new: dict[str, dict[str, float]]) 
     return rows
 
 
-def curves(versions: list[dict], history: Path) -> list[dict]:
+def curves(versions: Iterable[str], history: Path) -> list[dict]:
     """A chart for each version that the other revision has, too: the loss now, and in its folder of histories."""
     made = []
-    for version in versions:
-        path = history / f"{version['name']}.csv"
-        if path.exists():
-            sides = [("validation", np.array(version["history"])), ("other", outputs.read_history(path))]
-            column = 1 if any(np.isnan(table[:, 3]).all() for _, table in sides) else 3
+    for index, name in enumerate(versions):
+        now, other = outputs.read_history(paths.history(name)), history / f"{name}.csv"
+        if other.exists():
+            sides = {"validation": now, "other": outputs.read_history(other)}
+            column = 1 if any(np.isnan(table[:, 3]).all() for table in sides.values()) else 3
+            style = report.style(index)
             lines = [
-                {"style": version["style"], "kind": kind, "values": table[:, column].tolist()} for kind, table in sides
+                {"style": style, "kind": kind, "values": table[:, column].tolist()} for kind, table in sides.items()
             ]
-            made.append(version | {"chart": drawing.line_chart(lines, log=True)})
+            made.append({"name": name, "style": style, "chart": drawing.line_chart(lines, log=True)})
     return made
 
 
@@ -99,14 +100,6 @@ def missing_inputs() -> list[str]:
         raise UserError(str(error)) from None
 
 
-def version_curves(params: Params) -> list[dict]:
-    """What `curves` needs of each version, from the files that Git keeps."""
-    return [
-        {"name": name, "style": report.style(index), "history": outputs.read_history(paths.history(name)).tolist()}
-        for index, name in enumerate(params.models)
-    ]
-
-
 def page(base: str, whole: bool) -> str:
     """The metrics and curves of the revision `base` beside today's, at the start of today's `whole` page or alone."""
     params = load_params(paths.PARAMS)
@@ -115,10 +108,9 @@ def page(base: str, whole: bool) -> str:
         old = Path(folder, paths.METRICS)
         if not old.is_dir():
             raise UserError(f"{base}: it has no metrics; name a branch, tag or commit that has them")
-        names = [*params.models, "resnet50"]
-        new = {name: metrics for name, metrics in read_metrics(paths.METRICS).items() if name in names}
-        rows = compare(read_metrics(old), {name: new[name] for name in names if name in new})
-        other = {"name": base, "rows": rows, "curves": curves(version_curves(params), old / "history")}
+        now = read_metrics(paths.METRICS)
+        rows = compare(read_metrics(old), {name: now[name] for name in (*params.models, "resnet50") if name in now})
+        other = {"name": base, "rows": rows, "curves": curves(params.models, old / "history")}
         return report.render(report.gather(params), other) if whole else report.render({}, other, "comparison.html")
 
 

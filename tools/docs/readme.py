@@ -7,10 +7,11 @@ from stages.common.files import write_bytes
 from stages.common.params import load_params
 from stages.report.tutorial import TUTORIAL
 from tools.checkout import ROOT
-from tools.compare.summary import over_seeds, with_interval
-from tools.markdown import table
+from tools.compare.summary import row
+from tools.markdown import page, table
+from tools.run.results import measured
 
-FILES = (ROOT / "README.md", *(ROOT / f"docs/{page}.md" for page in ("performance", "scaling", "gate", "usage")))
+FILES = (ROOT / "README.md", *(ROOT / f"docs/{name}.md" for name in ("performance", "scaling", "gate", "usage")))
 HEAD = [
     "version",
     "test accuracy over seeds: mean ± std (n)",
@@ -24,45 +25,32 @@ BEGIN, END = "<!-- {}: written by `make readme` -->\n", "<!-- end of {} -->\n"
 
 def results() -> str:
     """Markdown: a row for each version, the best accuracy last, then ResNet50's accuracy on the labelled sample images."""
-    params = load_params(ROOT / paths.PARAMS)
-    files = {name: ROOT / paths.metrics(name) for name in params.models}
-    measured = {name: outputs.read_object(path) for name, path in files.items() if path.exists()}
-    rows = []
-    for version, metrics in sorted(measured.items(), key=lambda each: (each[1]["accuracy"], each[0])):
+    params, rows = load_params(ROOT / paths.PARAMS), []
+    for version, metrics, history in sorted(measured(params.models, ROOT), key=lambda each: each[1]["accuracy"]):
         tutorial = TUTORIAL.get(version)
         theirs = f"{tutorial['accuracy']:.4f}" if tutorial else ""
         if tutorial and tutorial["epochs"]:
             theirs += f" ({tutorial['epochs']} epochs)"
-        cells = [
-            f"`{version}`",
-            over_seeds(ROOT / paths.over_seeds(version), params.seed, metrics),
-            with_interval(metrics["accuracy"]),
-            f"{metrics['loss']:.4f}",
-            len(outputs.read_history(ROOT / paths.history(version))),
-            theirs,
-        ]
-        rows.append(cells)
+        rows.append([*row(version, metrics, history, params.seed), theirs])
     resnet = outputs.read_object(ROOT / paths.RESNET50_METRICS)
-    lines = [
-        *table(HEAD, *rows),
-        "",
+    return page(
+        table(HEAD, *rows),
         f"ResNet50 on the {resnet['labelled']} labelled sample images: top-1 accuracy {resnet['top1_accuracy']:.1%}, "
         f"top-3 accuracy {resnet['top3_accuracy']:.1%}. So few images measure nothing about ResNet50: on ImageNet's validation "
         "images its top-1 accuracy is 74.9% (Keras' documentation).",
-    ]
-    return "\n".join(lines) + "\n"
+    )
 
 
 def updated(text: str) -> str:
     """The text of one of FILES with the tables between their marks written anew."""
-    measured = outputs.read_object(ROOT / "benchmarks/results.json")
+    measurements = outputs.read_object(ROOT / "benchmarks/results.json")
     sections = {
         "results": results(),
-        "speed": report.highlights(measured),
-        "performance": report.performance(measured),
-        "scaling": report.scaling(measured),
-        "gate": report.gate(measured),
-        "recipes": report.recipes(measured, (ROOT / "benchmarks/recipes.yaml").read_text("utf-8")),
+        "speed": report.highlights(measurements),
+        "performance": report.performance(measurements),
+        "scaling": report.scaling(measurements),
+        "gate": report.gate(measurements["gate"]),
+        "recipes": report.recipes(measurements["recipes"], (ROOT / "benchmarks/recipes.yaml").read_text("utf-8")),
     }
     for name, section in sections.items():
         begin, end = BEGIN.format(name), END.format(name)

@@ -17,10 +17,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from stages.common import cli, files
+from tools import markdown
 from tools.faults import runs, stages
 from tools.faults.disks import may_mount
 from tools.faults.lab import Lab, WrongError
-from tools.markdown import table as markdown_table
 
 
 class Fault(NamedTuple):
@@ -59,8 +59,8 @@ FAULTS = [
     Fault("read-only file system under the outputs of a stage", 6, 1, short(stages.read_only, READ_ONLY), mounts=True),
     Fault("limit on the size of files (`ulimit -f`)", 12, 1, short(stages.file_size, "File too large")),
     Fault("too little memory (`ulimit -v`)", 12, 1, short(stages.memory)),
-    *cuts("SIGKILL to a whole run", 4, 1, runs.kill_all),
-    *cuts("SIGINT (Ctrl-C) to a whole run", 2, 0, runs.interrupt_all),
+    *cuts("SIGKILL to a whole run", 4, 1, partial(runs.signal_all, number=signal.SIGKILL)),
+    *cuts("SIGINT (Ctrl-C) to a whole run", 2, 0, partial(runs.signal_all, number=signal.SIGINT)),
     *cuts("SIGTERM to `make`", 2, 0, subprocess.Popen.terminate),
     *cuts("SIGKILL to DVC alone", 2, 0, runs.kill_child),
     Fault("full disk under DVC's cache", 2, 0, runs.full_cache, mounts=True),
@@ -93,9 +93,9 @@ def try_all(lab: Lab, faults: list[tuple[Fault, int]]) -> tuple[dict[str, tuple]
     return rows, fine
 
 
-def table(rows: dict[str, tuple]) -> list[str]:
-    """The lines of a table with these rows, in the order of FAULTS."""
-    return markdown_table(["fault", "tries", "what happened"], *(rows[e.name] for e in FAULTS if e.name in rows))
+def table(rows: dict[str, tuple]) -> str:
+    """A table with these rows, in the order of FAULTS."""
+    return markdown.table(["fault", "tries", "what happened"], *(rows[e.name] for e in FAULTS if e.name in rows))
 
 
 def write(path: Path, rows: dict[str, tuple]) -> None:
@@ -103,7 +103,7 @@ def write(path: Path, rows: dict[str, tuple]) -> None:
     lines = path.read_text().splitlines() if path.exists() else []
     text = itertools.takewhile(lambda line: not line.startswith("|"), lines)
     old = (line.strip("| ").split(" | ", 2) for line in lines if line.startswith("| "))
-    files.write_bytes(path, "\n".join([*text, *table({row[0]: row for row in old} | rows), ""]).encode())
+    files.write_bytes(path, "\n".join([*text, table({row[0]: row for row in old} | rows), ""]).encode())
 
 
 def main() -> None:
@@ -121,7 +121,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="faults-") as folder:
         cli.log("an undisturbed run, to compare with")
         rows, fine = try_all(Lab(Path(folder) / "lab", args.seed), [(each, number) for each, number in tries if number])
-    print(*table(rows), sep="\n")
+    print(table(rows))
     if args.write:
         write(args.write, rows)
     if not fine:

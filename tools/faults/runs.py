@@ -32,14 +32,9 @@ def cut(lab: Lab, tries: int, kill: Callable[[subprocess.Popen], None], jobs: tu
     )
 
 
-def kill_all(process: subprocess.Popen) -> None:
-    """As the kernel does when memory runs out."""
-    os.killpg(process.pid, signal.SIGKILL)
-
-
-def interrupt_all(process: subprocess.Popen) -> None:
-    """As Ctrl-C in a terminal does."""
-    os.killpg(process.pid, signal.SIGINT)
+def signal_all(process: subprocess.Popen, number: signal.Signals) -> None:
+    """SIGKILL as the kernel does when memory runs out, SIGINT as Ctrl-C in a terminal does."""
+    os.killpg(process.pid, number)
 
 
 def kill_child(process: subprocess.Popen) -> None:

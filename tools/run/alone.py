@@ -24,7 +24,7 @@ from tools.checkout import ROOT
 from tools.verify.compare import read_lock
 
 TMP = ROOT / ".dvc/tmp"
-LOCKS = [ROOT / "dvc.lock", ROOT / "replicates/dvc.lock"]
+LOCKS = PIPELINE, REPLICATES = Path("dvc.lock"), Path("replicates/dvc.lock")  # from the root
 
 
 def take_lock() -> int:
@@ -96,20 +96,18 @@ def mend() -> None:
         (TMP / name).unlink(missing_ok=True)
     for path in LOCKS:
         try:
-            check_lock(path)
+            check_lock(ROOT / path)
         except FileNotFoundError:
             continue
         except (DvcException, Invalid, UserError):
-            path.replace(TMP / "damaged.lock")
-            cli.warn(f"{path.relative_to(ROOT)} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
+            (ROOT / path).replace(TMP / "damaged.lock")
+            cli.warn(f"{path} cannot be read: moved to .dvc/tmp/damaged.lock; made anew")
 
 
 def check_cache(folder: Path) -> None:
     """UserError if this user may not write in each folder of DVC's cache: others, who share it, may have made some."""
-    for each in (
-        folder,
-        *(found for part in ("*", "files/*", "files/md5/*", "runs/*/*") for found in folder.glob(part)),
-    ):
+    below = (found for part in ("*", "files/*", "files/md5/*", "runs/*/*") for found in folder.glob(part))
+    for each in (folder, *below):
         if each.is_dir() and not os.access(each, os.W_OK | os.X_OK):
             raise UserError(
                 f"{each}: you may not write there, so that no result could be stored in DVC's cache; let its owner run "

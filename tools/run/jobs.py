@@ -18,7 +18,6 @@ import networkx
 import psutil
 from dvc.repo import Repo, lock_repo
 from dvc.repo.reproduce import collect_stages, get_active_graph, plan_repro
-from dvc.stage import Stage
 from dvc.utils.serialize import load_yaml, modify_yaml
 
 from stages.common import cli
@@ -104,11 +103,7 @@ def _send(process: psutil.Process, what) -> None:
 @contextmanager
 def stopped_by_signals(jobs: Jobs) -> Iterator[None]:
     """Ctrl-C and SIGTERM stop all stages before they end this process."""
-
-    def end(number: int, _frame: object) -> None:
-        sys.exit(128 + number)
-
-    before = signal.signal(signal.SIGTERM, end)
+    before = signal.signal(signal.SIGTERM, lambda number, _: sys.exit(128 + number))
     try:
         with jobs.pool:
             try:
@@ -151,7 +146,7 @@ def put_in_order() -> None:
     with Repo() as repo, lock_repo(repo):
         names: dict[str, list[str]] = {}
         for stage in plan_repro(get_active_graph(repo.index.graph)):
-            names.setdefault(_lock_of(stage), []).append(stage.name)
+            names.setdefault(stage.dvcfile._lockfile.path, []).append(stage.name)
         for path, order in names.items():
             found = list(load_yaml(path)["stages"]) if Path(path).exists() else []
             wanted = sorted(found, key=lambda name: order.index(name) if name in order else len(order))
@@ -159,7 +154,3 @@ def put_in_order() -> None:
                 with modify_yaml(path) as data:
                     for name in wanted:
                         data["stages"].move_to_end(name)
-
-
-def _lock_of(stage: Stage) -> str:
-    return stage.dvcfile._lockfile.path

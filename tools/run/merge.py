@@ -24,10 +24,11 @@ from stages.common.yaml_files import load_yaml, refuse_conflict_markers
 from tools.checkout import ROOT, git, unmerged
 from tools.docs import readme
 from tools.run import jobs
-from tools.run.prune import PIPELINE, REPLICATES, made_now, version_of
+from tools.run.alone import LOCKS, PIPELINE, REPLICATES
+from tools.run.prune import made_now, version_of
 from tools.verify.compare import outputs
 
-MADE = ("dvc.lock", "metrics/", "replicates/dvc.lock", "replicates/results/")
+MADE = (*map(str, LOCKS), "metrics/", "replicates/results/")
 ANCESTOR, OURS, THEIRS = 1, 2, 3  # Git's numbers for what an unmerged file is on each side
 OPTIONS = {OURS: "--ours", THEIRS: "--theirs"}
 Stages = dict[str, dict]  # the records of a lock file, by the names of the stages
@@ -67,10 +68,10 @@ def choose(names: list[str], ancestor: Stages, sides: dict[int, Stages], params:
 
 def fits(entry: dict, params: dict, made: dict[str, str]) -> bool:
     """Whether a record is of these params, and of these outputs of other stages."""
-    wanted = {key: value for values in entry.get("params", {}).values() for key, value in values.items()}
-    deps = {dep["path"]: dep["md5"] for dep in entry.get("deps", [])}
-    return all(value_of(params, key) == value for key, value in wanted.items()) and all(
-        made.get(path, digest) == digest for path, digest in deps.items()
+    wanted = (pair for values in entry.get("params", {}).values() for pair in values.items())
+    deps = ((dep["path"], dep.get("md5")) for dep in entry.get("deps", []))  # a URL has none
+    return all(value_of(params, key) == value for key, value in wanted) and all(
+        made.get(path, digest) == digest for path, digest in deps
     )
 
 
@@ -111,7 +112,7 @@ def prepare() -> None:
     if not names:
         return
     params = load_yaml(ROOT / "params.yaml")
-    locks = [lock for lock in (PIPELINE, REPLICATES) if str(lock) in names]
+    locks = [lock for lock in LOCKS if str(lock) in names]
     for lock in locks:
         take(str(lock), OURS)  # DVC can read it then
     stages, chosen = made_now(), {}
@@ -159,7 +160,7 @@ def main() -> None:
             refuse_conflict_markers(str(path.relative_to(ROOT)), path.read_bytes())
             git(ROOT, "add", "--", str(path))
     stages = made_now()
-    resolved = {"params.yaml", str(PIPELINE), str(REPLICATES)}
+    resolved = {"params.yaml", *map(str, LOCKS)}
     resolved |= {path for outs in stages[PIPELINE].values() for path in outs if path.startswith(MADE)}
     resolved = {name for name in resolved if (ROOT / name).exists()}
     made = makers(stages)

@@ -17,14 +17,13 @@ from dvc.utils.serialize import modify_yaml
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from tools.checkout import ROOT
+from tools.run.alone import LOCKS, REPLICATES
 from tools.verify.compare import md5, outputs, read_lock
-
-PIPELINE, REPLICATES = Path("dvc.lock"), Path("replicates/dvc.lock")
 
 
 def made_now() -> dict[Path, dict[str, list[str]]]:
     """For each of the two lock files the stages that there are now, and the paths of their outputs from the root."""
-    made = {PIPELINE: {}, REPLICATES: {}}
+    made = {lock: {} for lock in LOCKS}
     try:
         with Repo(str(ROOT)) as repo:
             for stage in repo.index.stages:
@@ -40,7 +39,7 @@ def gone() -> dict[Path, dict[str, dict]]:
     found = {}
     try:
         with Repo(str(ROOT)) as repo:
-            for lock in (each for each in (PIPELINE, REPLICATES) if (ROOT / each).is_file()):
+            for lock in (each for each in LOCKS if (ROOT / each).is_file()):
                 pipeline = load_file(repo, str(ROOT / lock.with_suffix(".yaml")))
                 names = set(pipeline.resolver.get_keys()) if pipeline.exists() else set()
                 recorded = read_lock(ROOT / lock)

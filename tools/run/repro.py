@@ -14,7 +14,7 @@ from dvc.exceptions import DvcException
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
-from tools.checkout import unmerged
+from tools.checkout import ROOT, unmerged
 from tools.run import alone, images, jobs, prune, results, watched
 from tools.verify import promise
 
@@ -30,17 +30,13 @@ def number_of_jobs(text: str) -> int | None:
 
 def recorded() -> list[bytes]:
     """The content of the files that DVC records results in."""
-    return [path.read_bytes() for path in alone.LOCKS if path.exists()]
+    return [(ROOT / path).read_bytes() for path in alone.LOCKS if (ROOT / path).exists()]
 
 
 def main() -> None:
     """Command line."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
-    parser.add_argument(
-        "--jobs", type=number_of_jobs, default=1, help="stages at a time, or auto (default: %(default)s)"
-    )
+    parser = cli.described(__doc__, allow_abbrev=False)
+    parser.add_argument("--jobs", type=number_of_jobs, default=1, help="stages at a time, or auto (default: 1)")
     args, others = parser.parse_known_args()
     watched.parse_once()
     params = load_params(paths.PARAMS).model_dump()

@@ -1,27 +1,33 @@
 """What a run ends with: the results as a table, and where the report is."""
 
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
 from dvc.utils.serialize import load_yaml
 
 from stages import outputs
 from stages.common import paths
 
 
+def measured(versions: Iterable[str], root: Path = Path()) -> Iterator[tuple[str, dict, np.ndarray]]:
+    """Those of the versions that are trained and evaluated: the name, the metrics, and the history (epochs, 5)."""
+    for version in versions:
+        path, history = root / paths.metrics(version), root / paths.history(version)
+        if path.exists() and history.exists() and {"accuracy", "loss"} <= (metrics := outputs.read_object(path)).keys():
+            yield version, metrics, outputs.read_history(history)
+
+
 def lines() -> list[str]:
     """The accuracy, loss and epochs of each version, ResNet50's metrics, and the report's path; of those that there are."""
-    rows = [["version", "accuracy", "loss", "epochs"]]
-    for version in load_yaml(paths.PARAMS)["models"]:
-        if paths.metrics(version).exists() and paths.history(version).exists():
-            metrics, epochs = (
-                outputs.read_object(paths.metrics(version)),
-                len(outputs.read_history(paths.history(version))),
-            )
-            rows.append([version, f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}", str(epochs)])
-    found = table(rows) if rows[1:] else []
+    rows = [
+        [version, f"{metrics['accuracy']:.4f}", f"{metrics['loss']:.4f}", str(len(history))]
+        for version, metrics, history in measured(load_yaml(paths.PARAMS)["models"])
+    ]
+    found = table([["version", "accuracy", "loss", "epochs"], *rows]) if rows else []
     if paths.RESNET50_METRICS.exists():
-        metrics = outputs.read_object(paths.RESNET50_METRICS)
-        found.append(
-            "ResNet50: " + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics.items())
-        )
+        metrics = outputs.read_object(paths.RESNET50_METRICS).items()
+        found.append("ResNet50: " + ", ".join(f"{name.replace('_', ' ')} {value:.4g}" for name, value in metrics))
     page = paths.REPORT / "index.html"
     return found + ([f"Report: {page}"] if page.exists() else [])
 

@@ -57,6 +57,11 @@ def recorded(repo: Repo, cache: Path) -> Names:
     return {name: path for out in outs for name, path in with_files(cache, out.hash_info.value, str(out))}
 
 
+def lacking(repo: Repo, cache: Path) -> Names:
+    """Those of them that are not in the cache."""
+    return {name: path for name, path in recorded(repo, cache).items() if not (cache / name).is_file()}
+
+
 def run_cache(cache: Path) -> Names:
     """The entries of the run-cache, after the objects that they name and that are here."""
     entries = [path.relative_to(cache).as_posix() for path in sorted(cache.glob(f"{RUNS}/??/*/*"))]
@@ -167,9 +172,8 @@ def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:
     The list of a folder is sent after its files, and the run-cache last. So what the remote has is always complete.
     """
     folder = Path(cache.path)
-    wanted = recorded(repo, folder)
-    lost = {name: path for name, path in wanted.items() if not (folder / name).is_file()}
-    wanted = {name: path for name, path in (wanted | run_cache(folder)).items() if name not in lost}
+    lost = lacking(repo, folder)
+    wanted = {name: path for name, path in (recorded(repo, folder) | run_cache(folder)).items() if name not in lost}
     if wrong := [path for name, path in wanted.items() if not is_right(folder / name)]:
         raise UserError(f"wrong bytes in the cache for {first_few(wrong)}; run `make check-cache`; nothing was sent")
     there = sizes(remote, wanted)
@@ -202,7 +206,7 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
     """Fetch what is recorded and not in the cache, and the run-cache; keep nothing that is wrong."""
     folder = Path(cache.path)
     for _ in ("the lists of folders", "their files"):
-        wanted = {name: path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()}
+        wanted = lacking(repo, folder)
         there = sizes(remote, wanted)
         failed = fetch(repo, remote, cache, there)
         wrong = remove_wrong(folder / name for name in there)
@@ -218,31 +222,27 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
                         "then `make pull` fetches the rest")  # fmt: skip
     lost = [path for name, path in wanted.items() if name not in there]
     bad = [path for name, path in wanted.items() if folder / name in wrong]
-    problems = [
-        f"{what} {first_few(paths)}" for what, paths in (("lacks", lost), ("has wrong bytes for", bad)) if paths
-    ]
-    if problems:
+    said = {"lacks": lost, "has wrong bytes for": bad}
+    if problems := [f"{what} {first_few(paths)}" for what, paths in said.items() if paths]:
         raise UserError(f"{called(remote)} {' and '.join(problems)}; run `make push{' VERIFY=1' if bad else ''}` where the "
                         "results are, or `dvc repro` here, which computes them")  # fmt: skip
 
 
-def mend(repo: Repo, command: str, remote: str | None) -> None:
+def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
     """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
-    cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
     folder = Path(cache.path)
     everything = sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
     removed = remove_wrong(everything)
     if removed:
         cli.log(f"removed from the cache, {len(removed)} of {len(everything)} files: not what their names say")
     try:
-        if command == "pull" or any(not (folder / name).is_file() for name in recorded(repo, folder)):
+        if command == "pull" or lacking(repo, folder):
             pull(repo, cache, repo.cloud.get_remote(remote, command))
     except NoRemoteError:
         if command == "pull":
             raise
-        missing = [path for name, path in recorded(repo, folder).items() if not (folder / name).is_file()]
-        raise UserError(f"the cache lacks {first_few(missing)}, and there is no remote; run `dvc repro`, which computes "
-                        "what is missing") from None  # fmt: skip
+        raise UserError(f"the cache lacks {first_few(lacking(repo, folder).values())}, and there is no remote; "
+                        "run `dvc repro`, which computes what is missing") from None  # fmt: skip
     finally:
         for name, path in recorded(repo, folder).items():
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
@@ -256,17 +256,15 @@ def main() -> None:
     parser = cli.described(__doc__)
     parser.add_argument("command", choices=("push", "pull", "cache"))
     parser.add_argument("--remote", help="the name of a remote (default: DVC's default remote)")
-    parser.add_argument(
-        "--verify", action="store_true", help="push: read what the remote has, and replace what is wrong"
-    )
+    parser.add_argument("--verify", action="store_true", help="push: read what the remote has, mend what is wrong")
     arguments = parser.parse_args()
     try:
         with Repo() as repo:
+            cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
             if arguments.command == "push":
-                cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
                 push(repo, cache, repo.cloud.get_remote(arguments.remote, "push"), arguments.verify)
             else:
-                mend(repo, arguments.command, arguments.remote)
+                mend(repo, cache, arguments.command, arguments.remote)
     except NoRemoteError:
         raise UserError("no remote is set; `dvc remote add --default NAME ADDRESS` sets one (see docs/sharing.md), or name one "
                         "with REMOTE=...") from None  # fmt: skip

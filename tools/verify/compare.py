@@ -29,20 +29,12 @@ class Outcome:
         return f"{word:9}  {self.path}" + (f"  ({self.note})" if self.note else "")
 
 
-# --------------------------------------------------------------------------------------------------- commit and rerun
-
-
 def md5(path: Path) -> str:
     """The hash that DVC records for a file, or for a folder (that of a JSON list of its files, and `.dir`)."""
     if path.is_file():
         return files.digest(path, "md5")
     entries = [{"md5": md5(path / name), "relpath": name} for name in files_in(path)]
     return hashlib.md5(json.dumps(entries).encode()).hexdigest() + ".dir"
-
-
-def content(path: Path) -> bytes | None:
-    """The bytes of a file, or None if there is none."""
-    return path.read_bytes() if path.is_file() else None
 
 
 def files_in(path: Path) -> list[str]:
@@ -85,7 +77,7 @@ def sources(stages: dict[str, dict], changed: Collection[str] = ()) -> Iterator[
 
 def compare_file(name: str, committed: Path, rerun: Path) -> Outcome:
     """Compare one file of the commit, which has it only if Git keeps it, with that of the rerun."""
-    old, new = content(committed / name), content(rerun / name)
+    old, new = (path.read_bytes() if path.is_file() else None for path in (committed / name, rerun / name))
     if old is not None and old == new:
         return Outcome(name)
     suffix, weights = PurePosixPath(name).suffix, PurePosixPath(name).is_relative_to(paths.WEIGHTS)
@@ -189,19 +181,19 @@ def compare_output(path: str, recorded: str, made: str, committed: Path, rerun: 
     return [outcome for outcome in outcomes if outcome.path != path] + [Outcome(path, "beyond", note)]
 
 
-def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[bool, str]:
-    """Whether the commit is reproduced, and the line that says so."""
+def verdict(outcomes: list[Outcome], tolerant: bool) -> tuple[str, str]:
+    """How the commit is reproduced, by `bits`, `tolerance` or `no`, and the line that says so."""
     counts, gaps = Counter(outcome.level for outcome in outcomes), {}
     for outcome in outcomes:
         for metric, value in outcome.gaps.items():
             gaps[metric] = max(value, gaps.get(metric, 0.0))
     same = f"{counts['same']} of {counts.total()} are the same"
     if counts["same"] == counts.total():
-        return True, f"reproduced to the bit: {same}"
+        return "bits", f"reproduced to the bit: {same}"
     rest = f"{counts['within']} within tolerance, {counts['uncompared']} of a kind that has no tolerance"
     rest += f"; greatest differences: {tolerance.shown(gaps)}" if gaps else ""
     if counts["beyond"]:
-        return False, f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded, {rest}"
+        return "no", f"not reproduced: {same}, {counts['beyond']} beyond tolerance or wrongly recorded, {rest}"
     if tolerant:
-        return True, f"reproduced within tolerance: {same}, {rest}"
-    return False, f"not reproduced: {same}; the others would pass on another platform: {rest}"
+        return "tolerance", f"reproduced within tolerance: {same}, {rest}"
+    return "no", f"not reproduced: {same}; the others would pass on another platform: {rest}"

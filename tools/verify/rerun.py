@@ -16,7 +16,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 
 from stages.common import cli, environment, files, locks, paths
@@ -29,11 +28,6 @@ from tools.verify.compare import Outcome, compare, read_lock, verdict
 
 ON_JAX = environment.KERAS_BACKEND == "jax"
 LOCKS = ["requirements/compute.txt", "requirements/report.txt"] + ["requirements/jax.txt"] * ON_JAX
-
-SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-# ------------------------------------------------------------------------------------------------------- the clone
 
 
 def clean_environment(folder: Path) -> dict[str, str]:
@@ -122,23 +116,20 @@ def run_pipeline(rerun: Path, env: dict[str, str]) -> None:
 
 def ignore_signals() -> None:
     """Let nothing interrupt the clearing up."""
-    for number in SIGNALS:
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
 
 
-@dataclass(frozen=True)
-class Seen:
-    """What a rerun of a commit gave: outcomes, why other bits are no surprise, and SHA-256 of outputs and of locks."""
+def verify(rev: str, folder: Path, tolerant: bool) -> tuple[list[Outcome], dict, dict[str, str]]:
+    """Clone, rerun and compare.
 
-    commit: str
-    outcomes: list[Outcome]
-    not_promised: list[str]
-    digests: dict[str, str]
-    locks: dict[str, str]
+    Args:
+        folder: an empty one, to be removed afterwards.
+        tolerant: compare as on another platform.
 
-
-def verify(rev: str, folder: Path, tolerant: bool) -> Seen:
-    """Clone, rerun and compare; `folder` is an empty one, to be removed afterwards; `tolerant`: as on another platform."""
+    Returns:
+        The outcomes; of `statement.Predicate` what is known by then; and the SHA-256 of the outputs, by path.
+    """
     commit = commit_of(rev)
     cli.log(f"verifying {rev} ({commit[:12]}) in {folder}")
     committed, rerun = clone(commit, folder)
@@ -149,31 +140,17 @@ def verify(rev: str, folder: Path, tolerant: bool) -> Seen:
     run_pipeline(rerun, clean_environment(folder))
     untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     outcomes = compare(committed, rerun, [name for name in untracked if name])
-    digests = statement.hash_outputs(committed, rerun)
-    return Seen(
-        commit,
-        outcomes,
-        reasons,
-        digests,
-        {str(path.relative_to(committed)): files.sha256(path) for path in locks_in(committed)},
-    )
+    hashed = {str(path.relative_to(committed)): files.sha256(path) for path in locks_in(committed)}
+    about = {"commit": commit, "not_promised": reasons, "locks": hashed}
+    return outcomes, about, statement.hash_outputs(committed, rerun)
 
 
-def state(seen: Seen, reproduced: bool, line: str, who: str) -> None:
+def state(about: dict, digests: dict[str, str], who: str) -> None:
     """Write the statement of what was seen; where that fails, warn: the verdict stands without it."""
-    bits = all(outcome.level == "same" for outcome in seen.outcomes)
     try:
-        predicate = statement.Predicate(
-            commit=seen.commit,
-            reproduced="bits" if bits else "tolerance" if reproduced else "no",
-            verdict=line,
-            not_promised=seen.not_promised,
-            machine=statement.machine(),
-            python=platform.python_version(),
-            locks=seen.locks,
-        )
-        path = statement.path_of(seen.commit, who)
-        statement.write(statement.make(predicate, seen.digests), path)
+        predicate = statement.Predicate(**about, machine=statement.machine(), python=platform.python_version())
+        path = statement.path_of(predicate.commit, who)
+        statement.write(statement.make(predicate, digests), path)
     except (OSError, ValueError) as error:
         reason = cli.explain_os_error(error) if isinstance(error, OSError) else error
         cli.warn(f"no statement: {reason}")
@@ -194,17 +171,17 @@ def main() -> None:
             signal.signal(number, lambda number, _: sys.exit(128 + number))
     folder = Path(tempfile.mkdtemp(prefix="verify-")).resolve()
     try:
-        seen = verify(args.rev, folder, args.tolerance)
+        outcomes, about, digests = verify(args.rev, folder, args.tolerance)
     finally:
         ignore_signals()
         if args.keep:
             cli.log(f"kept: {folder}")
         else:
             shutil.rmtree(folder)
-    print(*seen.outcomes, sep="\n")
-    if seen.not_promised:
-        print(f"compared within tolerance: {'; '.join(seen.not_promised)}")
-    reproduced, line = verdict(seen.outcomes, tolerant=bool(seen.not_promised))
+    print(*outcomes, sep="\n")
+    if reasons := about["not_promised"]:
+        print(f"compared within tolerance: {'; '.join(reasons)}")
+    reproduced, line = verdict(outcomes, tolerant=bool(reasons))
     print(line, flush=True)
-    state(seen, reproduced, line, args.who)
-    sys.exit(0 if reproduced else 1)
+    state(about | {"reproduced": reproduced, "verdict": line}, digests, args.who)
+    sys.exit(reproduced == "no")

@@ -7,10 +7,9 @@ https://github.com/in-toto/attestation/blob/main/spec/v1/statement.md has the fo
 """
 
 import contextlib
+import getpass
 import json
-import os
 import platform
-import pwd
 import re
 import subprocess
 import sys
@@ -91,9 +90,9 @@ class Predicate(Block):
 class Statement(Block):
     """The whole file."""
 
-    type: Literal["https://in-toto.io/Statement/v1"] = Field(STATEMENT, alias="_type")
+    type: Literal[STATEMENT] = Field(STATEMENT, alias="_type")
     subject: list[Subject]
-    predicate_type: Literal["reproducible-mnist:rerun/v1"] = Field(PREDICATE, alias="predicateType")
+    predicate_type: Literal[PREDICATE] = Field(PREDICATE, alias="predicateType")
     predicate: Predicate
 
     def digests(self) -> dict[str, str]:
@@ -170,10 +169,7 @@ def who() -> str:
     with contextlib.suppress(UserError):
         if email := git(ROOT, "config", "user.email").strip():
             return email
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return str(os.getuid())
+    return getpass.getuser()  # which venv_path.pth gives to a nameless user
 
 
 def path_of(commit: str, who: str) -> Path:

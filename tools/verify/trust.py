@@ -5,11 +5,11 @@ keys, verification/allowed_signers, in the form that `man ssh-keygen` calls ALLO
 signer is in that list, its signature is good, and it is about this commit. A signer counts once.
 """
 
+import contextlib
 import hashlib
 import os
 import subprocess
 import sys
-from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from stages.common import cli, files
@@ -22,15 +22,9 @@ from tools.verify.statement import Statement
 NAMESPACE = "rerun@reproducible-mnist"  # a signature made for anything else is not one of a statement
 SIGNERS = statement.FOLDER / "allowed_signers"
 KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
-MOST_NAMES = 5  # of outputs that differ, in one line
 
 
-@dataclass(frozen=True)
-class Signed:
-    """A statement that counts, and the first name that the list of signers has for its key."""
-
-    signer: str
-    statement: Statement
+Signed = tuple[str, Statement]  # one that counts, and the first name that the list of signers has for its key
 
 
 def ssh_keygen(*arguments: object, data: bytes, **options) -> subprocess.CompletedProcess:
@@ -47,11 +41,10 @@ def ssh_keygen(*arguments: object, data: bytes, **options) -> subprocess.Complet
 
 def own_key() -> str:
     """The key that Git signs with, or else the usual SSH key."""
-    try:
-        chosen = (git(ROOT, "config", "user.signingKey").strip(),)
-    except UserError:
-        chosen = ()
-    for name in map(os.path.expanduser, (*chosen, *KEYS)):
+    chosen = ""
+    with contextlib.suppress(UserError):
+        chosen = git(ROOT, "config", "user.signingKey").strip()
+    for name in map(os.path.expanduser, (chosen, *KEYS)):
         if Path(name).is_file():
             return name
     raise UserError(f"none of your SSH keys is here ({', '.join(KEYS)}); `make sign KEY=...` names another")
@@ -137,7 +130,7 @@ def gather(folder: Path, commit: str, allowed: Path) -> tuple[list[Signed], list
             signer = signer_of(data, path.with_name(f"{path.name}.sig"), allowed)
             made = statement.parse(data)
             check_subject(made, commit, lock, lock_digest)
-            signed.append(Signed(signer, made))
+            signed.append((signer, made))
         except UserError as error:
             refused.append(on_one_line(f"refused: {path.name} {error}"))
     return signed, refused
@@ -146,35 +139,34 @@ def gather(folder: Path, commit: str, allowed: Path) -> tuple[list[Signed], list
 def agreeing(signed: list[Signed]) -> list[list[Signed]]:
     """Those who saw what dvc.lock records, grouped by the bytes that they saw; the group of most signers is first."""
     groups: dict[tuple, list[Signed]] = {}
-    for each in signed:
-        if each.statement.predicate.reproduced == "bits":
-            groups.setdefault(tuple(sorted(each.statement.digests().items())), []).append(each)
+    for signer, made in signed:
+        if made.predicate.reproduced == "bits":
+            groups.setdefault(tuple(sorted(made.digests().items())), []).append((signer, made))
     return sorted(groups.values(), key=lambda group: len(signers(group)), reverse=True)
 
 
 def signers(signed: list[Signed]) -> list[str]:
     """Their names, each once."""
-    return sorted({each.signer for each in signed})
+    return sorted({signer for signer, _ in signed})
 
 
 def different(one: Statement, other: Statement) -> str:
     """The paths of which two statements have other bytes, the first few by name."""
-    return first_few((name for name, _ in one.digests().items() ^ other.digests().items()), MOST_NAMES)
+    return first_few((name for name, _ in one.digests().items() ^ other.digests().items()), most=5)
 
 
 def count(commit: str, least: int, allowed: Path) -> bool:
     """Print who saw what, and whether at least so many signers saw the same bytes."""
     signed, refused = gather(statement.FOLDER / commit, commit, allowed)
     agreed, *others = agreeing(signed) or [[]]
-    for each in signed:
-        said = each.statement.predicate
-        line = f"{each.signer} on {said.machine.processor}: {said.verdict}"
-        if agreed and each not in agreed:
-            line += f"; other bytes: {different(agreed[0].statement, each.statement)}"
+    for signer, made in signed:
+        line = f"{signer} on {made.predicate.machine.processor}: {made.predicate.verdict}"
+        if agreed and (signer, made) not in agreed:
+            line += f"; other bytes: {different(agreed[0][1], made)}"
         print(line)
     print(*refused, sep="\n", end="\n" * bool(refused))
     names = signers(agreed)
-    processors = {each.statement.predicate.machine.processor for each in agreed}
+    processors = {made.predicate.machine.processor for _, made in agreed}
     contested = any(len(signers(group)) >= len(names) for group in others)
     trusted = len(names) >= least and not contested
     print(

@@ -1,11 +1,16 @@
-"""tools/run/alone.py: what is decided about a file alone; test_repro.py has the runs."""
+"""tools/run/alone.py: what is decided about a file, or a cache that others share; test_repro.py has the runs."""
 
+import os
+from pathlib import Path
+
+import pytest
 from dvc.exceptions import DvcException
+from dvc.utils.serialize import dump_yaml, load_yaml
 from voluptuous import Invalid
 
 from stages.common.cli import UserError
 from tests.conftest import ROOT
-from tools.run.alone import check_lock
+from tools.run.alone import check_cache, check_lock
 from tools.verify.compare import parse_lock
 
 
@@ -20,12 +25,12 @@ def entries(lock: bytes) -> dict[tuple[str, str, str], dict]:
 
 
 def test_a_dvc_lock_cut_off_at_any_byte_is_refused_or_right_about_each_file_that_it_names(tmp_path):
-    """`prepare` alone, for the time it takes: it has files, folders, parameters and outputs."""
-    lines = (ROOT / "dvc.lock").read_bytes().splitlines(keepends=True)
-    start = lines.index(b"  prepare:\n")
-    end = next(number for number in range(start + 1, len(lines)) if lines[number].startswith(b"  train@"))
-    lock = b"".join(lines[:2] + lines[start:end])
-    whole, path, taken = entries(lock), tmp_path / "dvc.lock", 0
+    """One stage with a folder, a file and an output, for the time it takes."""
+    path = tmp_path / "dvc.lock"
+    stage = load_yaml(ROOT / "dvc.lock")["stages"]["prepare"]
+    dump_yaml(path, {"schema": "2.0", "stages": {"prepare": stage | {"deps": stage["deps"][:2]}}})
+    lock = path.read_bytes()
+    whole, taken = entries(lock), 0
     for length in range(len(lock) + 1):
         path.write_bytes(lock[:length])
         try:
@@ -45,3 +50,19 @@ def test_a_dependency_that_is_a_url_has_no_md5(tmp_path):
         "      checksum: '2173'\n      size: 3\n"
     )
     check_lock(path)
+
+
+def test_a_folder_of_somebody_else_is_named_before_work(tmp_path, monkeypatch):
+    for name in ("files/md5/ab", "files/md5/cd", "runs/12/34"):
+        (tmp_path / name).mkdir(parents=True)
+    check_cache(tmp_path)
+    shut = tmp_path / "files/md5/cd"
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != shut)  # the tests may run as root
+    with pytest.raises(
+        UserError, match=rf"^{shut}: you may not write there.*chmod -R g\+rwX {tmp_path}.*cache.shared group"
+    ):
+        check_cache(tmp_path)
+
+
+def test_a_new_cache_is_no_problem(tmp_path):
+    check_cache(tmp_path / "none")

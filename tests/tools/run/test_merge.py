@@ -65,7 +65,6 @@ def test_each_branch_gives_its_version_and_nothing_is_trained(toy):
     assert trees[0] == trees[1]
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("kept", ["a", "b"])
 def test_where_both_changed_a_version_params_yaml_decides(toy, kept):
     def other(models: dict) -> None:
@@ -85,7 +84,6 @@ def test_where_both_changed_a_version_params_yaml_decides(toy, kept):
     tree(toy)
 
 
-@pytest.mark.slow
 def test_a_version_that_the_person_leaves_out_is_pruned(toy):
     changed(toy, "a", lambda models: models.update(one=models["mlp"] | {"epochs": 3}))
     changed(toy, "b", lambda models: models.update(two=models["mlp"] | {"epochs": 4}))
@@ -99,7 +97,6 @@ def test_a_version_that_the_person_leaves_out_is_pruned(toy):
     assert "two" not in tree(toy) + toy.run("git", "grep", "-l", "two", "--", "dvc.lock", "metrics", status=1)
 
 
-@pytest.mark.slow
 def test_a_rebase_and_a_clone_without_the_other_s_run_cache(toy, tmp_path):
     toy.run("dvc", "remote", "add", "-q", "-d", "folder", str(tmp_path / "remote"))
     toy.commit("remote")
@@ -114,7 +111,6 @@ def test_a_rebase_and_a_clone_without_the_other_s_run_cache(toy, tmp_path):
     tree(clone)
 
 
-@pytest.mark.slow
 def test_what_people_write_is_left_to_them(toy):
     for branch, version in (("a", "mlp"), ("b", "cnn")):
         changed(toy, branch, with_rate(version))
@@ -143,7 +139,6 @@ CHANGES = {
 }
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", range(6))
 def test_random_changes_merged_in_both_orders_give_the_same_tree(toy, number):
     draw = random.Random(number)

@@ -88,18 +88,15 @@ def test_what_desktops_and_editors_leave_is_no_source(project):
     assert "Running stage 'slow'" in project.run()
 
 
-CUT = "schema: '2.0'\nstages:\n  slow:\n    cmd: "
-
-
-@pytest.mark.parametrize("text", ["", f"{CUT}[", f"{CUT}c\n    outs:\n    - path: out\n", "stages: {}\n"])
-def test_a_dvc_lock_that_dvc_cannot_read_is_put_aside_and_made_anew(project, text):
+def test_a_dvc_lock_that_dvc_cannot_read_is_put_aside_and_made_anew(project):
     project.run()
-    lock = project.folder / "dvc.lock"
+    lock, cut = project.folder / "dvc.lock", "schema: '2.0'\nstages:\n  slow:\n    cmd: "
     right = lock.read_text()
-    lock.write_text(text)
-    assert "warning: dvc.lock cannot be read: moved to .dvc/tmp/damaged.lock" in project.run()
-    assert lock.read_text() == right
-    assert (project.folder / ".dvc/tmp/damaged.lock").read_text() == text
+    for text in ("", f"{cut}[", f"{cut}c\n    outs:\n    - path: out\n", "stages: {}\n"):
+        lock.write_text(text)
+        assert "warning: dvc.lock cannot be read: moved to .dvc/tmp/damaged.lock" in project.run()
+        assert lock.read_text() == right
+        assert (project.folder / ".dvc/tmp/damaged.lock").read_text() == text
 
 
 @pytest.mark.parametrize("own", [True, False])

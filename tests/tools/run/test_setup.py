@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
+from tests.project import edit
 
 PYTHONS = Path(sys.base_prefix) / "bin"
 HOSTILE_TO_PIP = {
@@ -225,12 +226,6 @@ def other_version(checkout: Checkout) -> None:
     command = ("pip", "install", "-q", "--python", ".venv/bin/python", "apple==2.0")
     options = ("--no-index", "--find-links", str(checkout.wheels))
     assert checkout.run(str(ROOT / ".uv/bin/uv"), *command, *options).returncode == 0
-
-
-def edit(path: Path, old: str, new: str) -> None:
-    text = path.read_text()
-    assert old in text
-    path.write_text(text.replace(old, new))
 
 
 DAMAGE = {

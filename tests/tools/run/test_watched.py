@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.project import edit
 from tests.tools.run.small import SLOW, Project
 
 PIPELINE = """
@@ -19,24 +20,17 @@ def project(tmp_path) -> Project:
     return Project(tmp_path, SLOW, PIPELINE)
 
 
-def edit(project: Project, name: str, old: str, new: str) -> None:
-    path = project.folder / name
-    text = path.read_text()
-    assert old in text, f"{name} has no {old!r}"
-    path.write_text(text.replace(old, new))
-
-
 def code(project: Project) -> None:
-    edit(project, "stages/slow.py", "done", "gone")
+    edit(project.folder / "stages/slow.py", "done", "gone")
 
 
 def code_and_back(project: Project) -> None:
     code(project)
-    edit(project, "stages/slow.py", "gone", "done")
+    edit(project.folder / "stages/slow.py", "gone", "done")
 
 
 def param(project: Project) -> None:
-    edit(project, "params.yaml", "seed: 42", "seed: 43")
+    edit(project.folder / "params.yaml", "seed: 42", "seed: 43")
 
 
 def new_file(project: Project) -> None:
@@ -70,11 +64,11 @@ def test_an_edit_while_a_stage_runs_fails_it(project, change, name, jobs):
 
 def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
     """Which has no outputs in dvc.lock that would differ, as those of `make replicates`."""
-    edit(project, "dvc.yaml", "outs: [out]", "")
+    edit(project.folder / "dvc.yaml", "outs: [out]", "")
     project.run()
     code(project)
     with project.start_to_wait() as process:
-        edit(project, "stages/slow.py", "gone", "done")
+        edit(project.folder / "stages/slow.py", "gone", "done")
         (project.folder / "go").touch()
         process.stdout.read()
     assert process.returncode == 1
@@ -83,7 +77,7 @@ def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
 
 def test_what_a_stage_does_not_depend_on_may_be_edited(project):
     with project.start_to_wait() as process:
-        edit(project, "params.yaml", "top_k: 3", "top_k: 5")
+        edit(project.folder / "params.yaml", "top_k: 3", "top_k: 5")
         (project.folder / "stages/__pycache__").mkdir(exist_ok=True)
         (project.folder / "stages/__pycache__/slow.pyc").touch()
         (project.folder / "go").touch()

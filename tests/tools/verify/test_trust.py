@@ -1,10 +1,8 @@
 """`make sign` and `make trust` with three people's SSH keys: who counts, and who is refused, by name."""
 
 import json
-import os
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator
 from hashlib import sha256
@@ -13,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from stages.common.cli import UserError
-from tests.conftest import ROOT
+from tests.project import Project as Copy
 from tools.verify import statement, trust
 
 pytestmark = pytest.mark.skipif(not shutil.which("ssh-keygen"), reason="needs OpenSSH's ssh-keygen")
@@ -29,29 +27,20 @@ PLOTS = ("metrics/plots/a.png", "metrics/plots/b.png")
 PEOPLE = ("alice", "bob", "carol")
 
 
-class Project:
-    """A Git repository with this project's tools, a commit that records two outputs, and three people's keys."""
+class Project(Copy):
+    """A copy of this project with a commit that records two outputs, and three people's keys."""
 
     def __init__(self, folder: Path, home: Path):
-        self.folder, self.home = folder, home
-        kept = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        self.environment = kept | {"HOME": str(home), "GIT_CONFIG_GLOBAL": os.devnull}
-        for name in ("stages", "tools"):
-            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        super().__init__(folder, home)
+        self.home = home
+        shutil.rmtree(folder / "verification")
         (folder / "dvc.lock").write_text(LOCK)
-        self.run("git", "init", "-q")
-        self.commit()
+        self.commit("two outputs")
         for person in PEOPLE:
             self.run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", person, "-f", str(home / person))
 
-    def run(self, *command: str, status: int = 0, data: bytes = b"") -> str:
-        done = subprocess.run(command, cwd=self.folder, env=self.environment, input=data, capture_output=True)
-        assert done.returncode == status, done.stderr.decode()
-        return (done.stdout + done.stderr).decode()
-
-    def commit(self) -> None:
-        self.run("git", "add", "-A")
-        self.run("git", "-c", "user.name=T", "-c", "user.email=t@example.org", "commit", "-qm", "t", "--allow-empty")
+    def commit(self, message: str) -> None:
+        super().commit(message)
         self.head = self.run("git", "rev-parse", "HEAD").strip()
         self.statements = self.folder / "verification" / self.head
 
@@ -80,15 +69,15 @@ class Project:
         return self.run(*map(str, command), status=status)
 
     def sign_as_it_is(self, who: str, namespace: str = trust.NAMESPACE) -> None:
-        """Sign a file that `make sign` would refuse, or for another purpose."""
+        """Sign a file as `make sign` does, also one that it would refuse, or for another purpose."""
         path = self.statements / f"{who}.json"
-        command = ("ssh-keygen", "-Y", "sign", "-q", "-f", str(self.home / who), "-n", namespace)
-        path.with_name(f"{path.name}.sig").write_text(self.run(*command, data=path.read_bytes()))
+        path.with_name(f"{path.name}.sig").unlink(missing_ok=True)
+        self.run("ssh-keygen", "-Y", "sign", "-q", "-f", str(self.home / who), "-n", namespace, str(path))
 
     def state_and_sign(self, *people: str, **seen: str) -> None:
         for person in people:
             self.state(person, **seen)
-            self.sign(person)
+            self.sign_as_it_is(person)
 
     def trust(self, least: int, status: int = 0) -> list[str]:
         command = [sys.executable, "-m", "tools.verify.trust", "count", "--least", str(least)]
@@ -108,7 +97,8 @@ def project(made) -> Iterator[Project]:
 
 def test_two_of_three_agree_and_the_third_is_named_with_what_differs(project):
     project.allow(*PEOPLE)
-    project.state_and_sign("alice", processor="P 1")
+    project.state("alice", processor="P 1")
+    project.sign("alice")
     project.state_and_sign("bob", processor="P 2")
     project.state_and_sign("carol", processor="P 3", reproduced="tolerance", b="1" * 64)
     *lines, last = project.trust(2)
@@ -136,7 +126,7 @@ def test_the_verdict_of_another_commit_says_nothing_about_this_one(project):
     project.allow("alice", "bob")
     project.state_and_sign("alice", "bob")
     replayed = project.statements
-    project.commit()
+    project.commit("another")
     shutil.copytree(replayed, project.statements)
     *lines, last = project.trust(1, status=1)
     assert lines == [f"refused: {who}.json is about another commit, {replayed.name[:12]}" for who in ("alice", "bob")]
