@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from stages.common.cli import UserError
+from tests.conftest import on_linux
 from tools import checkout
 
 
@@ -18,6 +19,15 @@ def test_without_the_program_git_is_named(tmp_path, monkeypatch):
 def test_a_command_that_fails_is_named_and_not_its_options(tmp_path):
     with pytest.raises(UserError, match="^git fetch: "):
         checkout.git(tmp_path, "-c", "protocol.version=2", "fetch")
+
+
+@on_linux
+def test_a_file_may_have_any_name(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    name = b"gr\xfc\xdfe".decode(errors="surrogateescape")
+    (tmp_path / name).touch()
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    assert checkout.files() == [name]
 
 
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch):

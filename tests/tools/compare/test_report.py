@@ -12,6 +12,7 @@ from stages.common.params import load_params
 from tests.conftest import ROOT
 from tools import checkout
 from tools.compare.report import compare
+from tools.verify.compare import md5, outputs, read_lock
 
 
 @pytest.fixture
@@ -25,6 +26,10 @@ def project(downloaded, test_arrays, untrained, tmp_path):
         (folder / name).symlink_to(downloaded / name)
     (folder / "data/prepared").symlink_to(test_arrays)
     (folder / "models/weights").symlink_to(untrained / "weights")
+    lock = (folder / "dvc.lock").read_text()
+    for path, digest in outputs(read_lock(folder / "dvc.lock")).items():
+        lock = lock.replace(digest, md5(folder / path)) if (folder / path).exists() else lock
+    (folder / "dvc.lock").write_text(lock)
     identity = [part for key in ("name", "email") for part in ("-c", f"user.{key}=test@example.org")]
     for command in (["add", "-A"], [*identity, "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
@@ -61,6 +66,15 @@ def test_an_unknown_revision_is_named(project, name):
     assert done.returncode == 1
     assert done.stderr.startswith(f"error: {name}: ") and "Traceback" not in done.stderr
     assert not (project.folder / "report.html").exists() and not (project.folder / "x").exists()
+
+
+def test_results_of_another_commit_are_not_shown_as_those_of_this_one(project):
+    """As `git checkout` alone leaves what DVC keeps."""
+    lock = project.folder / "dvc.lock"
+    lock.write_text(lock.read_text().replace(outputs(read_lock(lock))["models/weights/mlp.json"], "f" * 32))
+    assert "; it is the comparison alone, without models/weights\n" in project("--base", "main").stderr
+    done = project()
+    assert done.returncode == 1 and "error: the report needs models/weights; `make pull`" in done.stderr
 
 
 def test_rows_by_hand():
