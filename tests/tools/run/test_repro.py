@@ -116,10 +116,18 @@ def test_without_a_git_repository_it_says_what_to_do(project):
         shutil.rmtree(project.folder / ".git", ignore_errors=True)
 
 
-def test_what_desktops_and_editors_leave_is_no_source(project):
+def test_what_desktops_editors_and_a_killed_dvc_leave_is_no_source(project):
     (project.folder / "dvc.yaml").write_text(PIPELINE.replace("stages/slow.py", "stages"))
     project.run()
-    for name in (".DS_Store", "common/.cli.py.swp", ".#slow.py", "slow.py~", "common/cli.py.orig", "slow.py.rej"):
+    for name in (
+        ".DS_Store",
+        "common/.cli.py.swp",
+        ".#slow.py",
+        "slow.py~",
+        "common/cli.py.orig",
+        "slow.py.rej",
+        ".x-Y_9.tmp",
+    ):
         (project.folder / "stages" / name).touch()
     assert "Stage 'slow' didn't change, skipping" in project.run()
     (project.folder / "stages/new.py").touch()
