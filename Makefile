@@ -3,7 +3,8 @@ PYTHON ?= python3
 EXTRAS ?=
 FORMAT ?= html
 SETUP = $(PYTHON) -I tools/run/setup.py
-unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # DVC and the tools use what .venv has
+unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # DVC and the tools use what .venv has, and UTF-8 in every locale
+export PYTHONUTF8 := 1
 
 # What a variable holds goes to the shell as it is: as words in quotes, or as an option that is left out where there is nothing.
 quote = '$(subst ','\'',$1)'
@@ -13,6 +14,7 @@ option = $(if $(value $2),--$1 $(call quote,$(value $2)))
 .PHONY: repro merge test test-all roots setup setup-ray setup-bench setup-tests help lint lock verify sign trust readme replicates bench faults
 .PHONY: push pull check-cache gate report screenshot experiments ci-repro ci-recorded ci-report
 .DELETE_ON_ERROR:
+.NOTPARALLEL:  # `make -j repro gate` would compare before there are results
 
 repro: setup            ## run the pipeline to the end; JOBS=2: so many stages at a time (JOBS=auto: as cores and memory allow)
 	.venv/bin/python -m tools.run.repro $(call option,jobs,JOBS)

@@ -1,5 +1,6 @@
 """The Makefile's own work: what a variable holds reaches the command as it is."""
 
+import os
 import shlex
 import subprocess
 
@@ -34,3 +35,22 @@ def test_a_variable_is_no_code(target, variable, words):
     environment = {"PATH": "/usr/bin:/bin", variable: TEXT}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
     assert shlex.split(done.stdout.splitlines()[-1])[-len(words) :] == words
+
+
+def run(rules: str, *arguments: str, **environment: str) -> str:
+    """What other rules print in this Makefile."""
+    command = ["make", "--silent", f"--eval={rules}", *arguments]
+    done = subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def test_targets_run_in_their_order_whatever_makeflags_says():
+    """Or `make repro gate` compares what there is before the run."""
+    rules = "first: ; @sleep 0.2; echo first\nsecond: ; @echo second"
+    assert run(rules, "first", "second", MAKEFLAGS="-j2") == "first\nsecond\n"
+
+
+def test_files_are_utf_8_in_every_locale():
+    rules = "show: ; @.venv/bin/python -c 'from pathlib import Path; print(len(Path(\"README.md\").read_text()))'"
+    locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    assert int(run(rules, "show", **locale)) == len((ROOT / "README.md").read_text("utf-8"))

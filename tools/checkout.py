@@ -21,7 +21,7 @@ def git(folder: Path, *arguments: str) -> str:
     env = {key: value for key, value in os.environ.items() if key not in ASTRAY}
     command = ["git", "-c", f"core.hooksPath={os.devnull}", *arguments]
     try:
-        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True)
+        done = subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, errors="surrogateescape")
     except FileNotFoundError as error:
         if error.filename != "git":
             raise
@@ -39,16 +39,17 @@ def commit_of(rev: str) -> str:
             return git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
         except UserError as error:
             reason = error
-    raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it ({reason})")
+    raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it, or name another ({reason})")
 
 
 @cache
 def complete(commit: str) -> None:
     """Let Git fetch the files of a commit at once that a partial clone (`--filter=blob:none`) lacks; DVC cannot.
 
-    Those that are as they are here, are here. The rest Git needs to count how they differ.
+    Git needs all of them to count how they differ from nothing.
     """
-    git(ROOT, "diff", "--shortstat", "--no-ext-diff", commit, "--", ".")
+    nothing = git(ROOT, "hash-object", "-t", "tree", os.devnull).strip()
+    git(ROOT, "diff", "--shortstat", "--no-ext-diff", nothing, commit, "--", ".")
 
 
 def extract(rev: str, folder: Path) -> None:

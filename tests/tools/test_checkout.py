@@ -5,6 +5,7 @@ import subprocess
 import pytest
 
 from stages.common.cli import UserError
+from tests.conftest import on_linux
 from tools import checkout
 
 
@@ -24,6 +25,15 @@ def test_a_command_that_fails_is_named_and_not_its_options(tmp_path):
 def test_an_unknown_revision_is_named(name):
     with pytest.raises(UserError, match=f"^{name}: no such branch, tag or commit here"):
         checkout.commit_of(name)
+
+
+@on_linux
+def test_a_file_may_have_any_name(tmp_path, monkeypatch):
+    subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)
+    name = b"gr\xfc\xdfe".decode(errors="surrogateescape")
+    (tmp_path / name).touch()
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    assert checkout.files() == [name]
 
 
 def test_a_folder_may_have_any_name(tmp_path, monkeypatch):

@@ -91,11 +91,16 @@ def curves(versions: Iterable[str], history: Path) -> list[dict]:
 
 
 def missing_inputs() -> list[str]:
-    """What the report stage reads and is not here."""
+    """What the report stage reads and is not here, or not as dvc.lock records it: `git checkout` leaves it as it was."""
     try:
         with Repo(str(ROOT)) as repo:
             (stage,) = repo.stage.collect("report")
-            return [str(dep) for dep in stage.deps if not dep.exists]
+            others = [Path(out.fs_path) for out in repo.index.outs if out.use_cache and out.workspace_status()]
+            return [
+                str(dep)
+                for dep in stage.deps
+                if not dep.exists or any(out.is_relative_to(dep.fs_path) for out in others)
+            ]
     except DvcException as error:
         raise UserError(str(error)) from None
 

@@ -2,7 +2,7 @@
 
 from benchmarks import report
 from stages import outputs
-from stages.common import paths
+from stages.common import cli, paths
 from stages.common.files import write_bytes
 from stages.common.params import load_params
 from stages.report.tutorial import TUTORIAL
@@ -61,6 +61,11 @@ def updated(text: str) -> str:
     return text
 
 
-if __name__ == "__main__":
+def main() -> None:
+    """Write them."""
     for path in FILES:
         write_bytes(path, updated(path.read_text()).encode())
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -3,7 +3,7 @@
 While another run or a stage works here, this one waits and says so: a `dvc` that was killed leaves its stage behind,
 whose result nobody would record. Then it mends what DVC writes in place and cannot read when half of it is there: its
 lock files, and dvc.lock, which DVC makes anew with the results of finished stages from its cache. A cache in which this
-user may not write is told before work.
+user may not write, or that cannot be linked to, is told before work.
 """
 
 import fcntl
@@ -16,6 +16,8 @@ from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
 from dvc.scm import SCMError
 from dvc.utils.serialize import load_yaml
+from dvc_data.hashfile.db import HashFileDB
+from dvc_objects.fs.generic import test_links
 from voluptuous import Invalid
 
 from stages.common import cli
@@ -50,9 +52,11 @@ def others() -> list[psutil.Process]:
             continue
         try:
             folder, command = Path(process.cwd()), process.cmdline()
+            # In folders of this one may be other projects: an experiment's copy in TMP, a worktree of Git.
+            project = next((each for each in (folder, *folder.parents) if (each / ".dvc").is_dir()), None)
         except (psutil.Error, OSError):  # it ended, or is another user's
             continue
-        here = folder.is_relative_to(ROOT) and not folder.is_relative_to(TMP)  # where experiments have their copies
+        here = project == ROOT
         if here and (any(Path(word).name == "dvc" for word in command[:2]) or _module(command) in ("dvc", "stages")):
             found.append(process)
     return found
@@ -115,6 +119,16 @@ def check_cache(folder: Path) -> None:
             )
 
 
+def check_links(cache: HashFileDB) -> None:
+    """UserError if `cache.type` allows no link that can be made from the cache to here: each stage would fail at its end."""
+    cache.makedirs(cache.path)
+    if not test_links(cache.cache_types, cache.fs, cache.path, cache.fs, str(ROOT / "dvc.yaml")):
+        raise UserError(
+            f"cache.type {','.join(cache.cache_types)}: no such link leads from {cache.path} to {ROOT}, on another disk or "
+            "with a file system that has none; `.venv/bin/dvc config --local cache.type reflink,copy` allows copies"
+        )
+
+
 def wait() -> int:
     """Wait until nothing else works in this checkout, and mend it; return the lock that keeps others out."""
     lock = take_lock()
@@ -123,6 +137,7 @@ def wait() -> int:
     try:
         with Repo(str(ROOT)) as repo:
             check_cache(Path(repo.cache.legacy.path))
+            check_links(repo.cache.local)
     except SCMError:
         raise UserError(
             f"{ROOT}: no Git repository, as DVC needs one; run `git init`, or to do without, "

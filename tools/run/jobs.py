@@ -44,7 +44,7 @@ def out_of_date(targets: list[str]) -> dict[str, set[str]]:
 
     These are the stages that DVC finds changed, and all that depend on them, of which it is known only later.
     """
-    with Repo() as repo, lock_repo(repo):
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         graph = get_active_graph(repo.index.graph)  # from a stage to what it depends on
         stages = plan_repro(graph, collect_stages(repo, targets or ["dvc.yaml"]))
         changed = {stage for stage in stages if stage.changed()}
@@ -143,7 +143,7 @@ def run(targets: list[str], count: int, options: list[str], lock: int) -> None:
 
 def put_in_order() -> None:
     """Give each dvc.lock the order of the pipeline, in which DVC would run all stages one by one."""
-    with Repo() as repo, lock_repo(repo):
+    with Repo(_wait_for_lock=True) as repo, lock_repo(repo):
         names: dict[str, list[str]] = {}
         for stage in plan_repro(get_active_graph(repo.index.graph)):
             names.setdefault(stage.dvcfile._lockfile.path, []).append(stage.name)

@@ -142,7 +142,7 @@ def put_in_place() -> None:
             if lacking and repo.config["core"].get("remote"):
                 repo.fetch()
             repo.checkout(allow_missing=True)
-    except DvcException as error:
+    except (DvcException, ImportError) as error:  # of a kind of remote whose packages are not here
         cli.warn(f"not all results of both sides are here, so that some are made anew: {error}")
 
 

@@ -59,7 +59,7 @@ def main() -> None:
     alone.wait()
     if subprocess.run([sys.executable, "-m", "dvc", "repro", "prepare"]).returncode:
         raise UserError("the stage prepare failed, as its messages above say")
-    with Repo() as repo:
+    with Repo(_wait_for_lock=True) as repo:
         changed = repo.status(targets=[PIPELINE])
         if not changed:
             cli.log("Replicates are up to date.")

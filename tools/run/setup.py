@@ -250,6 +250,10 @@ def main() -> None:
     for name in sys.argv[1:]:
         if name not in EXTRAS:
             fail(f"EXTRAS: there is no {name}; there are {', '.join(EXTRAS)}")
+    try:
+        os.fsencode(ROOT).decode()
+    except UnicodeDecodeError:
+        fail(f"{str(ROOT)!a}: DVC cannot work in a folder whose name is not UTF-8; move the project")
     (ROOT / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
     with (ROOT / ".dvc/tmp/setup.lock").open("w") as lock:  # two at once would spoil each other's work
         try:

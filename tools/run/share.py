@@ -29,6 +29,7 @@ from dvc_objects.fs import generic
 from stages.common import cli
 from stages.common.cli import UserError
 from tools.names import first_few
+from tools.run import alone
 from tools.verify.compare import md5
 
 OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
@@ -258,8 +259,11 @@ def main() -> None:
     parser.add_argument("--remote", help="the name of a remote (default: DVC's default remote)")
     parser.add_argument("--verify", action="store_true", help="push: read what the remote has, mend what is wrong")
     arguments = parser.parse_args()
+    if arguments.command != "push":  # which changes nothing here
+        alone.take_lock()
+        alone.wait_for_others()
     try:
-        with Repo() as repo:
+        with Repo(_wait_for_lock=True) as repo:
             cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
             if arguments.command == "push":
                 push(repo, cache, repo.cloud.get_remote(arguments.remote, "push"), arguments.verify)
@@ -270,8 +274,8 @@ def main() -> None:
                         "with REMOTE=...") from None  # fmt: skip
     except RemoteNotFoundError as error:
         raise UserError(f"{error}; `dvc remote list` shows those that there are") from None
-    except RemoteMissingDepsError as error:
-        raise UserError(f"{error}; run `make setup EXTRAS={error.protocol}`") from None
+    except (ImportError, RemoteMissingDepsError) as error:
+        raise UserError(f"{error}; `make setup EXTRAS=s3` brings what S3 needs, `EXTRAS=ssh` what SSH needs") from None
     except DvcException as error:  # an edited output, or another: there is no such option here
         raise UserError(str(error).replace("Use `--force` to force.", "Move them away, and run it again:")) from None
 

@@ -105,7 +105,7 @@ def repro(arguments: list[str]) -> int:
     watch()
     if not Config.from_cwd()["core"].get("remote"):
         arguments = [each for each in arguments if each != "--pull"]
-    return dvc_main(["repro", *arguments])
+    return dvc_main(["--wait-for-lock", "repro", *arguments])
 
 
 def main() -> None:

@@ -138,7 +138,8 @@ def verify(rev: str, folder: Path, tolerant: bool) -> tuple[list[Outcome], dict,
     check_versions(committed, commit)
     read_lock(committed / "dvc.lock")
     run_pipeline(rerun, clean_environment(folder))
-    untracked = git(rerun, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
+    own = f"core.excludesFile={os.devnull}"  # what the user's list ignored in a commit is missing there
+    untracked = git(rerun, "-c", own, "ls-files", "--others", "--exclude-standard", "-z").split("\0")
     outcomes = compare(committed, rerun, [name for name in untracked if name])
     hashed = {str(path.relative_to(committed)): files.sha256(path) for path in locks_in(committed)}
     about = {"commit": commit, "not_promised": reasons, "locks": hashed}

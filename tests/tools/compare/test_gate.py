@@ -83,16 +83,18 @@ def test_every_metric_of_the_project_has_a_rule():
 
 
 def test_a_clone_without_the_files_of_other_commits_gets_them(toy, tmp_path):
-    """`git clone --filter=blob:none`; DVC itself waits for ever for them."""
+    """`git clone --filter=blob:none`, and with `--sparse`; DVC itself waits for ever for them."""
     toy.run("git", "config", "uploadpack.allowFilter", "true")
     toy.run("git", "config", "uploadpack.allowAnySHA1InWant", "true")
     toy.run("git", "checkout", "-qb", "slow")
     toy.edit("params.yaml", "learning_rate: 0.05", "learning_rate: 0.005")
     toy.repro()
     toy.commit("slower")
-    toy.run("git", "clone", "-q", "--filter=blob:none", f"file://{toy.folder}", str(tmp_path / "partial"))
+    clone = ("git", "clone", "-q", "--filter=blob:none")
+    toy.run(*clone, "--sparse", f"file://{toy.folder}", str(tmp_path / "partial"))
     partial = toy.at(tmp_path / "partial")
+    partial.run("git", "sparse-checkout", "set", ".dvc", "metrics", "requirements", "stages", "tools")
     assert "?" in partial.run("git", "rev-list", "--objects", "--missing=print", "origin/main")
     assert "| cnn.accuracy |" in partial.make("gate", status=2)
-    partial.run("git", "clone", "-q", "--filter=blob:none", f"file://{toy.folder}", str(tmp_path / "another"))
+    partial.run(*clone, f"file://{toy.folder}", str(tmp_path / "another"))
     assert "reproduced to the bit" in toy.at(tmp_path / "another").make("verify", "REV=main")

@@ -33,6 +33,11 @@ def test_the_tables_tell_what_the_files_say(path):
     assert set(text.splitlines()) <= set(updated(text).splitlines()), "run `make readme`"
 
 
+def test_without_results_the_missing_one_is_named(toy):
+    output = toy.make("readme", status=2)
+    assert "metrics/resnet50.json: no such file; run `dvc repro`" in output and "Traceback" not in output
+
+
 @pytest.mark.parametrize("name", ["README.md", "dvc.yaml"])
 def test_what_a_reader_meets_first_is_short(name):
     assert len((ROOT / name).read_text().splitlines()) <= 150

@@ -111,6 +111,15 @@ def test_a_rebase_and_a_clone_without_the_other_s_run_cache(toy, tmp_path):
     tree(clone)
 
 
+def test_a_remote_of_a_kind_whose_packages_are_not_here(toy):
+    changed(toy, "a", with_rate("mlp"))
+    changed(toy, "b", with_rate("cnn"))
+    merge(toy, "a", "b")
+    toy.run("dvc", "remote", "add", "-q", "-d", "--local", "far", "gs://bucket")
+    assert "warning: not all results of both sides are here" in toy.make("merge")
+    assert toy.trained() == []
+
+
 def test_what_people_write_is_left_to_them(toy):
     for branch, version in (("a", "mlp"), ("b", "cnn")):
         changed(toy, branch, with_rate(version))

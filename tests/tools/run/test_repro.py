@@ -6,9 +6,11 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+import zc.lockfile
 
 from tests.tools.run.small import SLOW, Process, Project
 
@@ -56,6 +58,42 @@ def test_neither_its_own_ancestors_nor_other_programs_are_waited_for(project):
     assert run.returncode == 0
 
 
+def test_a_project_within_this_one_is_not_waited_for(project):
+    """Such as a worktree of Git: a stage is at work there."""
+    inner = project.folder / "worktree"
+    (inner / ".dvc").mkdir(parents=True)
+    with Process([sys.executable, "-m", "stages.slow"], cwd=inner, env={"PYTHONPATH": str(project.folder)}) as other:
+        while not (inner / "started").exists():
+            assert other.poll() is None
+        assert "Waiting" not in project.run()
+        (inner / "go").touch()
+
+
+@pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
+def test_links_that_cannot_be_made_are_told_before_work(project):
+    """DVC finds out when the stage has ended."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as cache:
+        (project.folder / ".dvc/config.local").write_text(f"[cache]\ndir = {cache}\ntype = hardlink")
+        output = project.run(status=1)
+        assert "error: cache.type hardlink: no such link leads from" in output
+        assert not (project.folder / "started").exists()
+        (advice,) = re.findall("`.venv/bin/(.*?)`", output)
+        subprocess.run(advice.split(), cwd=project.folder, env=project.environment, check=True)
+        assert "Running stage 'slow'" in project.run()
+
+
+def test_a_result_is_kept_while_another_dvc_has_the_lock(project):
+    """As `dvc push` has it until all is sent. DVC itself gives a stage's result up after 3 s."""
+    with project.start_to_wait() as run:
+        lock = zc.lockfile.LockFile(project.folder / ".dvc/tmp/lock")
+        (project.folder / "go").touch()
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.wait(4)
+        lock.close()
+        assert "Updating lock file 'dvc.lock'" in run.stdout.read()
+    assert run.returncode == 0
+
+
 def test_without_a_remote_there_is_nothing_to_pull(project):
     """DVC's own `repro --pull` fails."""
     project.run()
@@ -78,10 +116,18 @@ def test_without_a_git_repository_it_says_what_to_do(project):
         shutil.rmtree(project.folder / ".git", ignore_errors=True)
 
 
-def test_what_desktops_and_editors_leave_is_no_source(project):
+def test_what_desktops_editors_and_a_killed_dvc_leave_is_no_source(project):
     (project.folder / "dvc.yaml").write_text(PIPELINE.replace("stages/slow.py", "stages"))
     project.run()
-    for name in (".DS_Store", "common/.cli.py.swp", ".#slow.py", "slow.py~", "common/cli.py.orig", "slow.py.rej"):
+    for name in (
+        ".DS_Store",
+        "common/.cli.py.swp",
+        ".#slow.py",
+        "slow.py~",
+        "common/cli.py.orig",
+        "slow.py.rej",
+        ".x-Y_9.tmp",
+    ):
         (project.folder / "stages" / name).touch()
     assert "Stage 'slow' didn't change, skipping" in project.run()
     (project.folder / "stages/new.py").touch()

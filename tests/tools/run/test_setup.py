@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, on_linux
 from tests.project import edit
 
 PYTHONS = Path(sys.base_prefix) / "bin"
@@ -303,6 +303,15 @@ def test_an_extra_stays_when_a_later_run_does_not_name_it(checkout):
     (checkout.site / "apple/data/list.txt").unlink()  # also when all is built anew
     checkout.setup()
     assert checkout.packages() == ["apple-1.0", "plum-1.0", "ray-1.0"]
+
+
+@on_linux
+def test_a_folder_in_which_dvc_cannot_work_is_named(tmp_path):
+    file = tmp_path / b"gr\xfc\xdfe".decode(errors="surrogateescape") / "tools/run/setup.py"
+    file.parent.mkdir(parents=True)
+    shutil.copy(ROOT / "tools/run/setup.py", file)
+    done = subprocess.run([sys.executable, "-I", file], capture_output=True, text=True)
+    assert done.returncode == 1 and "whose name is not UTF-8; move the project" in done.stderr
 
 
 def test_an_unknown_extra_is_named(checkout):

@@ -1,6 +1,7 @@
 """tools/run/venv_path.pth: what each Python of `.venv` does first, in an environment that has it and the packages of this one."""
 
 import os
+import signal
 import subprocess
 import sysconfig
 import venv
@@ -46,3 +47,10 @@ def test_the_users_shell_and_its_settings_change_no_stage(python, tmp_path, vari
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "out").read_text() == f"False [] {python.parents[1]}\n"
+
+
+def test_ctrl_c_shows_no_traceback_and_an_error_does(python):
+    """Wherever it comes: a stage imports for seconds before its own code begins."""
+    for error, status, shown in (("KeyboardInterrupt", -signal.SIGINT, False), ("ValueError", 1, True)):
+        done = subprocess.run([python, "-c", f"raise {error}"], capture_output=True, text=True)
+        assert done.returncode == status and ("Traceback" in done.stderr) == shown, done.stderr

@@ -486,6 +486,17 @@ def test_the_users_settings_of_git_do_not_keep_it_from_cloning(toy):
     assert "reproduced to the bit" in toy.make("verify", **settings)
 
 
+def test_what_the_users_own_list_kept_out_of_the_commit_is_missing(toy, tmp_path):
+    """Such as `*.csv` in ~/.config/git/ignore."""
+    (tmp_path / "ignore").write_text("new.*\n")
+    (tmp_path / "config").write_text(f"[core]\nexcludesFile = {tmp_path}/ignore\n")
+    toy.environment = toy.environment | {"GIT_CONFIG_GLOBAL": str(tmp_path / "config")}
+    toy.set_models(toy.models | {"new": toy.models["mlp"]})
+    toy.repro()
+    toy.commit("new")
+    assert "different  metrics/new.json  (is missing in the commit" in toy.make("verify", status=2)
+
+
 def test_mirrors_keep_their_places_in_the_clone_whoever_they_name(tmp_path, monkeypatch):
     monkeypatch.setenv("ASSETS_MIRROR", "http://127.0.0.1/a\nhere\n~nosuchuser/x\n/srv/files")
     made = verify.clean_environment(tmp_path)["ASSETS_MIRROR"].splitlines()

@@ -1,6 +1,7 @@
 """What breaks a remote or the cache: each fault says what to do, and the next run has lost nothing and keeps nothing wrong."""
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import signal
@@ -15,6 +16,7 @@ import pytest
 from tests.project import Project
 from tests.tools.run.sharing import servers
 from tests.tools.run.sharing.servers import set_remote
+from tests.tools.run.small import Process
 
 pytestmark = pytest.mark.slow
 
@@ -90,6 +92,22 @@ def test_no_remote(sender):
     for command in ("push", "pull"):
         assert "`dvc remote add --default NAME ADDRESS` sets one" in share(sender, command, status=1)
     assert "`dvc remote list` shows" in share(sender, "push", "--remote", "elsewhere", status=1)
+
+
+def test_a_remote_of_a_kind_whose_packages_are_not_here(sender):
+    set_remote(sender, {"url": "gs://bucket"})
+    assert "'dvc-gs' to be installed; `make setup EXTRAS=s3` brings" in share(sender, "push", status=1)
+
+
+def test_what_changes_the_checkout_waits_for_a_run(toy):
+    """Which would take DVC's locks away from it."""
+    with (toy.folder / ".dvc/tmp/repro.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        command = [sys.executable, "-m", "tools.run.share", "cache"]
+        with Process(command, cwd=toy.folder, env=toy.environment, stderr=subprocess.PIPE, text=True) as run:
+            assert run.stderr.readline() == "Waiting for another run in this checkout to end.\n"
+            fcntl.flock(lock, fcntl.LOCK_UN)
+            assert "everything recorded is in place" in run.stderr.read()
 
 
 @pytest.mark.parametrize("kind", ["s3", "http", pytest.param("ssh", marks=servers.needs_sshd)])
