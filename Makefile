@@ -86,8 +86,8 @@ test: setup             ## the tests that take minutes in all
 test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
 	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-roots: setup            ## the steps of the Dockerfile in a fresh Debian (kept in ROOTS=...), and Arm64; needs root and debootstrap
-	ROOTS=$(call quote,$(or $(value ROOTS),1)) .venv/bin/python -m pytest tests/pipeline/test_roots.py
+roots: setup            ## the steps of the Dockerfile in a fresh Debian, and Arm64 where qemu is; needs root and debootstrap
+	ROOTS=1 .venv/bin/python -m pytest --capture no --durations 0 tests/pipeline/test_roots.py
 
 lint: setup             ## check the code style
 	.venv/bin/ruff check .

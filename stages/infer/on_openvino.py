@@ -7,6 +7,8 @@ Two operations are written as others, because OpenVINO chooses their kernels by 
 last layer's matrix product as a convolution, the mean over the image as average pooling.
 """
 
+import os
+import platform
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,6 +19,7 @@ from openvino import opset13 as op
 
 from stages import resnet50
 from stages.common import cli, environment
+from stages.common.cli import UserError
 from stages.common.params import ComputeSettings
 from stages.resnet50 import EPSILON, MEANS
 
@@ -26,7 +29,14 @@ def compile_network(path: Path, batch_size: int, settings: ComputeSettings) -> C
 
     Each thread computes its share of the images by itself, which is 5% faster (2 cores, AMD EPYC) than sharing the
     work of each layer, because no thread waits for another.
+
+    Raises:
+        UserError: on Arm64 without /sys.
     """
+    if platform.machine() == "aarch64" and not os.path.exists("/sys/devices/system/cpu"):  # OpenVINO would crash
+        raise UserError(
+            "inference.backend: openvino finds the processor's cores in /sys, which is not there: mount it, or write keras"
+        )
     environment.choose(settings.instructions)
     cli.log(f"computing with OpenVINO {ov.get_version().split('-')[0]} on the CPU")
     with h5py.File(path, "r") as weights:

@@ -1,8 +1,6 @@
-"""The project in a fresh Debian, also of Arm64: `make roots` runs this, in minutes; nothing else does.
+"""The project in a fresh Debian, also of Arm64: `make roots` runs this, in minutes; nothing else does."""
 
-ROOTS names a folder where the Debians are kept, and found again by the next call; `ROOTS=1` keeps none.
-"""
-
+import functools
 import json
 import os
 import shutil
@@ -12,10 +10,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from tests import roots
 from tests.conftest import ROOT
-from tools.run import setup
 from tools.verify.compare import outputs, read_lock
 from tools.verify.tolerance import TOLERANCES
 
@@ -67,7 +65,7 @@ from stages import compute, mnist
 from stages.common.params import load_params
 from stages.train import loop
 
-params = load_params("params.yaml")
+params = load_params("versions.yaml")
 compute.set_up(params)
 with np.load("digits.npz") as file:
     digits = mnist.Digits(file["images"], file["labels"])
@@ -83,28 +81,60 @@ def histories(printed: str) -> dict[str, dict]:
     return {name: json.loads(row) for name, _, row in lines if row.startswith('{"epoch": 1')}
 
 
-@pytest.mark.skipif(not shutil.which("qemu-aarch64-static"), reason="needs qemu-aarch64-static (qemu-user-static)")
-def test_arm64_trains_the_versions_within_tolerance(digits, tmp_path):
-    """Other bits, for the same digits and from the same first weights, and nearly the same metrics."""
-    here = tmp_path / "project"
-    for name in ("stages", "requirements", "params.yaml"):
-        (shutil.copytree if (ROOT / name).is_dir() else shutil.copy)(ROOT / name, here / name)
-    np.savez(here / "digits.npz", images=digits.images[:96], labels=digits.labels[:96])
+@pytest.fixture(scope="module")
+def arm64(small_project, digits, samples, tmp_path_factory):
+    """Run a command in a project with one small version and one image, in an emulated Debian that has what the locks say.
+
+    `arm64.native` is the folder of the same project here.
+    """
+    if not shutil.which("qemu-aarch64-static"):
+        pytest.skip("needs qemu-aarch64-static (qemu-user-static)")
+    folder = tmp_path_factory.mktemp("arm64")
+    context = small_project.clone(folder / "context", cache=True)
+    yaml = YAML()
+    params = yaml.load(context.folder / "params.yaml")
+    del params["models"]["cnn"]
+    params["inference"]["images"] = "image"
+    yaml.dump(params, context.folder / "params.yaml")
+    (context.folder / "image").mkdir()
+    shutil.copy(samples / "chelsea.png", context.folder / "image")
+    context.run("python", "-m", "tools.run.repro")  # which removes what is left of the other version
+    context.commit("one image")
+    shutil.copytree(ROOT / ".dvc/tmp/assets", context.folder / ".dvc/tmp/assets")
+    shutil.copy(ROOT / "params.yaml", context.folder / "versions.yaml")
+    np.savez(context.folder / "digits.npz", images=digits.images[:96], labels=digits.labels[:96])
     with roots.emulated(shutil.which("qemu-aarch64-static")):
-        kept = Path(os.environ["ROOTS"]) / "arm64"
-        root = roots.Root(kept if kept.is_absolute() else tmp_path / "root", "arm64")
-        packages = root.folder / "usr/local/lib/python3.11/dist-packages"
-        if not (packages / "tensorflow").exists():
-            root.run("apt-get update && apt-get install --yes --no-install-recommends python3")
-            options = ["--python-platform", "aarch64-manylinux_2_36", "--python-version", "3.11", "--require-hashes"]
-            lock = ROOT / "requirements/compute.txt"
-            assert not setup.uv("pip", "install", *options, "--no-deps", "--target", packages, "-r", lock)
-        shutil.copytree(here, root.folder / "project", dirs_exist_ok=True)
-        there = root.run(f"python3 - <<'EOF'\n{COMPUTED}EOF", cwd="/project")
-    native = subprocess.check_output([sys.executable, "-c", COMPUTED], cwd=here, text=True)
-    arm64, native = histories(there), histories(native)
-    assert arm64.keys() == native.keys() and len(native) == 3
+        root = roots.Root(folder / "root", roots.packages((ROOT / "Dockerfile").read_text()))
+        _, options = build(root, context.folder)
+        run = functools.partial(root.run, **options)
+        run.native = context.folder
+        yield run
+
+
+def test_arm64_reproduces_within_tolerance(arm64):
+    printed = arm64("make verify")
+    print(printed)
+    assert "\nreproduced within tolerance: " in printed
+    words = dict(line.split()[1::-1] for line in printed.splitlines() if line.startswith(("same ", "different ")))
+    for path in ("dvc.lock", "data/raw", "data/prepared", "data/sample_images", "models/resnet50"):
+        assert words[path] == "same"
+    assert words["models/mlp.keras"] == "different", "the bits are promised here, too: say so"
+
+
+def test_arm64_trains_the_versions_within_tolerance(arm64):
+    """Other bits, for the same digits and from the same first weights, and nearly the same metrics."""
+    there = histories(arm64(f".venv/bin/python - <<'EOF'\n{COMPUTED}EOF"))
+    native = histories(subprocess.check_output([sys.executable, "-c", COMPUTED], cwd=arm64.native, text=True))
+    assert there.keys() == native.keys() and len(native) == 3
     for name, row in native.items():
-        assert arm64[name]["fingerprint"] != row["fingerprint"], "the bits are promised here, too: say so"
+        assert there[name]["fingerprint"] != row["fingerprint"], "the bits are promised here, too: say so"
         for metric in ("loss", "val_loss"):
-            assert abs(arm64[name][metric] - row[metric]) <= TOLERANCES["epoch metric"], (name, metric)
+            assert abs(there[name][metric] - row[metric]) <= TOLERANCES["epoch metric"], (name, metric)
+
+
+def test_arm64_without_sys_is_told_what_openvino_lacks(arm64):
+    command = "umount /sys && .venv/bin/python -m stages.infer --images image --out found.json"
+    printed = arm64(command, user="root", status=1)
+    assert printed.startswith(
+        "error: inference.backend: openvino finds the processor's cores in /sys, which is not there: "
+    )
