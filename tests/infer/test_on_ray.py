@@ -14,6 +14,7 @@ import pytest
 from stages.common import paths
 from stages.common.params import ComputeSettings, Inference
 from stages.infer.classifier import Classifier
+from stages.infer.folder import classify_folder
 from tests.conftest import ROOT, lay
 from tests.tools.run.sharing import servers
 
@@ -193,6 +194,18 @@ def rows(*numbers: int):
 def test_chunks_are_put_in_order_and_none_is_kept(tmp_path):
     assert list(on_ray._in_order(rows(2, 0, 2, 3, 1), tmp_path)) == ["[0]", "[1]", "[2]", "[3]"]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("numbers", [(0, 2), (0, 1), (0, 1, 2, 3)], ids=["one lost", "the last lost", "one more"])
+def test_a_chunk_too_few_or_too_many_ends_the_run(resnet50_folder, tmp_path, monkeypatch, numbers):
+    """Each chunk has one of three images here."""
+    (tmp_path / "images").mkdir()
+    for name in "abc":
+        (tmp_path / "images" / name).touch()
+    monkeypatch.setattr(on_ray, "classify", lambda *_: on_ray._in_order(rows(*numbers), tmp_path))
+    settings = Inference(images="any", engine="ray", top_k=3, batch_size=1), ComputeSettings(seed=0, threads=1)
+    with pytest.raises(ValueError, match="shorter|longer"):
+        list(classify_folder(tmp_path / "images", resnet50_folder, *settings))
 
 
 def test_the_memory_of_the_driver_does_not_grow_with_the_images(nodes, downloaded):
