@@ -6,6 +6,8 @@ import re
 import subprocess
 import sys
 
+import pytest
+
 from stages.common.params import load_params
 from tests.conftest import ROOT
 from tools import checkout
@@ -13,7 +15,9 @@ from tools.compare.report import compare
 from tools.verify.compare import md5, outputs, read_lock
 
 
-def test_the_other_revision_s_figures_stand_beside_today_s(downloaded, test_arrays, untrained, tmp_path):
+@pytest.fixture
+def project(downloaded, test_arrays, untrained, tmp_path):
+    """Run the tool there: `project("--base", "main")` -> CompletedProcess; `project.folder` is the checkout."""
     folder = tmp_path / "project"
     folder.mkdir()
     checkout.copy(folder)
@@ -29,14 +33,23 @@ def test_the_other_revision_s_figures_stand_beside_today_s(downloaded, test_arra
     identity = [part for key in ("name", "email") for part in ("-c", f"user.{key}=test@example.org")]
     for command in (["add", "-A"], [*identity, "commit", "-qm", "start"]):
         subprocess.run(["git", *command], cwd=folder, check=True)
-    path = folder / "metrics/mlp.json"
+
+    def run(*arguments: str) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "tools.compare.report", *arguments]
+        environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
+        return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+    run.folder = folder
+    return run
+
+
+def test_the_other_revision_s_figures_stand_beside_today_s(project):
+    path = project.folder / "metrics/mlp.json"
     old = json.loads(path.read_text())
     path.write_text(json.dumps(old | {"accuracy": 0.123456}))
-    command = [sys.executable, "-m", "tools.compare.report", "--base", "main"]
-    environment = os.environ | {"PATH": f"{os.path.dirname(sys.executable)}{os.pathsep}{os.environ['PATH']}"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+    done = project("--base", "main")
     assert (done.returncode, done.stderr) == (0, "report.html: open it in a browser\n")
-    text = (folder / "report.html").read_text()
+    text = (project.folder / "report.html").read_text()
     section = re.search(r'<section id="compare".*?</section>', text, re.DOTALL).group()
     rows = {tuple(re.findall(r">([^<]*)</t[hd]>", row)) for row in re.findall(r"<tr>.*?</tr>", section)}
     change = f"−{100 * (old['accuracy'] - 0.123456):.2f}%"
@@ -44,7 +57,7 @@ def test_the_other_revision_s_figures_stand_beside_today_s(downloaded, test_arra
     versions = len(load_params(ROOT / "params.yaml").models)
     assert section.count("<svg") == 2 * versions  # a chart for each, and its marker beside its name
     assert 'class="line other' in section and 'class="line validation' in section
-    assert "report.html" not in subprocess.check_output(["git", "status", "--short"], cwd=folder, text=True)
+    assert "report.html" not in subprocess.check_output(["git", "status", "--short"], cwd=project.folder, text=True)
 
 
 def test_results_of_another_commit_are_not_shown_as_those_of_this_one(project):
