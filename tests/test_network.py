@@ -19,8 +19,6 @@ from stages.common.params import Model, load_params
 from tests.conftest import ROOT, on_linux
 from tests.test_mnist import Trap
 
-pytestmark = pytest.mark.usefixtures("tensorflow")
-
 VERSIONS = load_params(ROOT / "params.yaml").models
 END = ("Flatten", {"Dense": {"units": 10, "activation": "softmax"}})
 AUGMENTED = (

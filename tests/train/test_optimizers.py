@@ -6,7 +6,7 @@ from stages import mnist
 from stages.common import keras_names
 from tests.train.test_loop import fit, fit_with_keras, version
 
-pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("tensorflow")]
+pytestmark = pytest.mark.slow
 
 LAYERS = ["Flatten", {"Dense": {"units": 8, "activation": "relu"}}, {"Dense": {"units": 10, "activation": "softmax"}}]
 # Values that differ from the default and change what is computed. A switch is turned over, any other number is halved.

@@ -51,15 +51,18 @@ def others() -> list[psutil.Process]:
         if process in own:
             continue
         try:
-            folder, command = Path(process.cwd()), process.cmdline()
-            # In folders of this one may be other projects: an experiment's copy in TMP, a worktree of Git.
-            project = next((each for each in (folder, *folder.parents) if (each / ".dvc").is_dir()), None)
+            command = process.cmdline()
+            works = any(Path(word).name == "dvc" for word in command[:2]) or _module(command) in ("dvc", "stages")
+            if works and _project(Path(process.cwd())) == ROOT:
+                found.append(process)
         except (psutil.Error, OSError):  # it ended, or is another user's
             continue
-        here = project == ROOT
-        if here and (any(Path(word).name == "dvc" for word in command[:2]) or _module(command) in ("dvc", "stages")):
-            found.append(process)
     return found
+
+
+def _project(folder: Path) -> Path | None:
+    """The project that a folder is of; in one there may be others: an experiment's copy in TMP, a worktree of Git."""
+    return next((each for each in (folder, *folder.parents) if (each / ".dvc").is_dir()), None)
 
 
 def _module(command: list[str]) -> str | None:
