@@ -99,6 +99,24 @@ def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Pa
     return folder
 
 
+@pytest.fixture
+def read_s3_at(monkeypatch) -> Iterator[Callable[[str, str, str], None]]:
+    """Called with an address, a user and a password, lets this process read S3 there.
+
+    s3fs keeps its connections for the whole process; this test's are its own.
+    """
+    s3fs = pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
+
+    def read_at(address: str, user: str, password: str) -> None:
+        s3fs.S3FileSystem.clear_instance_cache()
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", user)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", password)
+
+    yield read_at
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
 @pytest.fixture(scope="session")
 def downloaded(tmp_path_factory) -> Path:
     """Folder with all that the download stage writes, under the names in dvc.yaml."""

@@ -127,14 +127,11 @@ def test_mistakes_come_by_probability_then_by_row():
     assert confident_mistakes(answer).tolist() == [2, 4, 0, 3]
 
 
-def test_images_in_a_bucket_are_those_of_the_folder(samples, tmp_path, monkeypatch):
-    pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`")
+def test_images_in_a_bucket_are_those_of_the_folder(samples, tmp_path, read_s3_at):
     entries = [{"image": name, "predictions": []} for name in ("chelsea.png", "rocket.jpg")]
     with servers.s3(tmp_path / "s3") as remote:
         shutil.copytree(samples, tmp_path / "s3/bucket/images")
-        monkeypatch.setenv("AWS_ENDPOINT_URL", remote["endpointurl"])
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", servers.USER)
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", servers.PASSWORD)
+        read_s3_at(remote["endpointurl"], servers.USER, servers.PASSWORD)
         there = read_shown(entries, "s3://bucket/images", most=12)
     here = read_shown(entries, samples, most=12)
     assert [(each.entry, each.size, each.sha256) for each in there] == [

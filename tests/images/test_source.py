@@ -121,13 +121,10 @@ class Bucket(http.server.BaseHTTPRequestHandler):
     log_message = Handler.log_message
 
 
-def test_of_a_bucket_a_folder_is_no_image_and_a_key_that_expires_ends_the_run(monkeypatch):
-    pytest.importorskip("s3fs", reason="needs `make setup EXTRAS=s3`").S3FileSystem.clear_instance_cache()
-    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(f"AWS_{name}", "any")
+def test_of_a_bucket_a_folder_is_no_image_and_a_key_that_expires_ends_the_run(read_s3_at):
     url = "s3://bucket/images"
     with served(Bucket) as server:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", server)
+        read_s3_at(server, "any", "any")
         assert list_images(url) == ["AccessDenied", "ExpiredToken", "NoSuchKey", "a.jpg", "b//c.jpg"]
         assert read_file(image_path(url, "a.jpg")) == IMAGE
         with pytest.raises(ImageError, match="^permission denied$"):
