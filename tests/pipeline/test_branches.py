@@ -7,6 +7,7 @@ import pytest
 from stages.outputs import METRICS
 from tests.project import Project
 
+pytestmark = pytest.mark.slow
 WORSE = "learning_rate: 0.005"
 
 
