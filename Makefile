@@ -65,13 +65,13 @@ faults: setup           ## break runs on purpose, many times, and write what hap
 	.venv/bin/python -m tools.faults --write docs/faults.md
 
 push: setup             ## send results and run-cache to the remote (REMOTE=..., default DVC's; VERIFY=1 mends wrong bytes there)
-	.venv/bin/python -m tools.run.share push $(call option,remote,REMOTE) $(if $(VERIFY),--verify)
+	.venv/bin/python -m tools.run.sharing push $(call option,remote,REMOTE) $(if $(VERIFY),--verify)
 
 pull: setup             ## fetch them, check every byte and put them in place (REMOTE=...)
-	.venv/bin/python -m tools.run.share pull $(call option,remote,REMOTE)
+	.venv/bin/python -m tools.run.sharing pull $(call option,remote,REMOTE)
 
 check-cache: setup      ## compare the cache with its hashes, remove what is wrong, mend it from the remote (REMOTE=...)
-	.venv/bin/python -m tools.run.share cache $(call option,remote,REMOTE)
+	.venv/bin/python -m tools.run.sharing cache $(call option,remote,REMOTE)
 
 readme: setup           ## write the tables of README.md and docs/ anew
 	.venv/bin/python -m tools.docs.readme

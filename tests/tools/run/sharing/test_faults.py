@@ -25,7 +25,7 @@ IMAGES = "data/prepared/train_images.npy"  # in a folder, and the largest object
 
 
 def share(project: Project, *arguments: str, status: int = 0) -> str:
-    command = ("setsid", "--wait", sys.executable, "-m", "tools.run.share")  # no terminal to ask for a password at
+    command = ("setsid", "--wait", sys.executable, "-m", "tools.run.sharing")  # no terminal to ask for a password at
     output = project.run(*command, *arguments, status=status, AWS_MAX_ATTEMPTS="1")
     assert "Traceback" not in output
     return output
@@ -103,7 +103,7 @@ def test_what_changes_the_checkout_waits_for_a_run(toy):
     """Which would take DVC's locks away from it."""
     with (toy.folder / ".dvc/tmp/repro.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        command = [sys.executable, "-m", "tools.run.share", "cache"]
+        command = [sys.executable, "-m", "tools.run.sharing", "cache"]
         with Process(command, cwd=toy.folder, env=toy.environment, stderr=subprocess.PIPE, text=True) as run:
             assert run.stderr.readline() == "Waiting for another run in this checkout to end.\n"
             fcntl.flock(lock, fcntl.LOCK_UN)
@@ -211,7 +211,7 @@ def test_a_shared_cache_stays_open_to_the_group(sender, receiver, tmp_path):
         set_remote(project, servers_folder)
     share(sender, "push")
     receiver.run("dvc", "config", "--local", "cache.shared", "group")
-    receiver.run("sh", "-c", f"umask 022; {sys.executable} -m tools.run.share pull")
+    receiver.run("sh", "-c", f"umask 022; {sys.executable} -m tools.run.sharing pull")
     cache = receiver.folder / ".dvc/cache"
     modes = {path.relative_to(cache).parts[0]: set() for path in cache.rglob("*")}
     for path in cache.rglob("*"):
@@ -232,7 +232,7 @@ def test_a_pull_cut_short(sender, receiver, tmp_path):
     with servers.s3(server, "--bwlimit", "100k") as options:
         set_remote(receiver, options)
         cache = receiver.folder / ".dvc/cache/files/md5"
-        command = [sys.executable, "-m", "tools.run.share", "pull"]
+        command = [sys.executable, "-m", "tools.run.sharing", "pull"]
         with subprocess.Popen(command, cwd=receiver.folder, env=receiver.environment) as pull:
             while not any(path.stat().st_size for path in cache.glob("??/.*.tmp")):
                 assert pull.poll() is None, "it ended before it could be cut short"

@@ -8,163 +8,22 @@ Each can be interrupted and run again. DVC's own `push` sends no results that ar
 use elsewhere. It also counts a folder as complete when only its list of files is there. DVC's push and pull report some errors as missing files.
 """
 
-import errno
-import json
-import socket
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
 from pathlib import Path
 
 from dvc.config import NoRemoteError, RemoteNotFoundError
 from dvc.data_cloud import Remote
 from dvc.exceptions import DvcException
 from dvc.fs import RemoteMissingDepsError
-from dvc.fs.callbacks import TqdmCallback
 from dvc.repo import Repo
-from dvc.utils import dict_sha256
-from dvc.utils.serialize import load_yaml
-from dvc_data.hashfile.hash import hash_file
-from dvc_objects.fs import generic
 
 from stages.common import cli
 from stages.common.cli import UserError
 from tools.names import first_few
 from tools.run import alone
+from tools.run.sharing.objects import OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
+from tools.run.sharing.remotes import advice, called, copy, is_right_there, sizes, talking_to
 from tools.verify.compare import md5
-
-OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
-Names = dict[str, str]  # path of a file below the cache: what a person calls it
-
-
-# ------------------------------------------------------------------------------------------------- what there should be
-
-
-def object_name(digest: str) -> str:
-    """Where an object lies below the cache; the hash of a list of a folder's files ends in `.dir`."""
-    return f"{OBJECTS}/{digest[:2]}/{digest[2:]}"
-
-
-def with_files(cache: Path, digest: str, path: str) -> Iterator[tuple[str, str]]:
-    """Name and path of an object, and if it is the list of a folder's files, and here, those of the files."""
-    yield object_name(digest), path
-    if digest.endswith(".dir") and (cache / object_name(digest)).is_file():
-        for entry in json.loads((cache / object_name(digest)).read_bytes()):
-            yield object_name(entry["md5"]), f"{path}/{entry['relpath']}"
-
-
-def recorded(repo: Repo, cache: Path) -> Names:
-    """The objects of all outputs that dvc.lock and *.dvc files record."""
-    outs = (out for out in repo.index.outs if out.use_cache and out.hash_info and not out.stage.is_repo_import)
-    return {name: path for out in outs for name, path in with_files(cache, out.hash_info.value, str(out))}
-
-
-def lacking(repo: Repo, cache: Path) -> Names:
-    """Those of them that are not in the cache."""
-    return {name: path for name, path in recorded(repo, cache).items() if not (cache / name).is_file()}
-
-
-def run_cache(cache: Path) -> Names:
-    """The entries of the run-cache, after the objects that they name and that are here."""
-    entries = [path.relative_to(cache).as_posix() for path in sorted(cache.glob(f"{RUNS}/??/*/*"))]
-    outs = [out for entry in entries for out in load_yaml(cache / entry)["outs"]]
-    objects = (pair for out in outs for pair in with_files(cache, out["md5"], out["path"]))
-    return {name: path for name, path in objects if (cache / name).is_file()} | dict.fromkeys(entries, "the run-cache")
-
-
-# ------------------------------------------------------------------------------------------------------- what there is
-
-
-def is_right(path: Path) -> bool:
-    """Whether an object, or an entry of the run-cache, has the hash in its name."""
-    if path.parents[2].name != RUNS:
-        return md5(path) == path.parent.name + path.name.removesuffix(".dir")
-    try:
-        return dict_sha256(load_yaml(path), exclude=["size", "nfiles"]) == path.name
-    except (DvcException, ValueError, AttributeError):  # no YAML, no text, no mapping
-        return False
-
-
-def remove_wrong(paths: Iterable[Path]) -> dict[Path, str]:
-    """Remove the files that are not what their names say; return the MD5 that each had."""
-    wrong = {path: md5(path) for path in paths if path.is_file() and not is_right(path)}
-    for path in wrong:
-        path.unlink()
-    return wrong
-
-
-def sizes(remote: Remote, names: Iterable[str]) -> dict[str, int | None]:
-    """The sizes in bytes of those files that the remote has; a UserError if it does not answer."""
-    names = list(names)
-    with talking_to(remote):
-        answers = remote.fs.info([remote.fs.join(remote.path, name) for name in names], return_exceptions=True)
-        for answer in answers:  # DVC gives any failure over HTTP as a missing file, with its cause
-            if isinstance(answer, Exception) and (not isinstance(answer, FileNotFoundError) or remedy(answer)):
-                raise answer
-    return {name: info["size"] for name, info in zip(names, answers, strict=True) if isinstance(info, dict)}
-
-
-def is_right_there(remote: Remote, name: str) -> bool:
-    """Whether an object at the remote has the hash in its name; all of it is read."""
-    with talking_to(remote):
-        _, found = hash_file(remote.fs.join(remote.path, name), remote.fs, "md5")
-    return found.value == "".join(name.split("/")[-2:]).removesuffix(".dir")
-
-
-# ------------------------------------------------------------------------------------------------------------ messages
-
-
-def called(remote: Remote) -> str:
-    """A remote's name and address."""
-    return f"the remote `{remote.name}` ({remote.fs.unstrip_protocol(remote.path)})"
-
-
-def remedy(error: BaseException | None) -> str | None:
-    """What a person can do about a remote's error, if it or one of its causes is known."""
-    while error:
-        number, status = getattr(error, "errno", None), getattr(error, "status", None)
-        if number in (errno.ENOSPC, errno.EDQUOT):
-            return "free some space there"
-        if number in (errno.EROFS, errno.EPIPE) or status in (405, 501):  # EPIPE: a server hung up on what it is sent
-            return "it can only be read: name another one with REMOTE=..."
-        if isinstance(error, PermissionError | EOFError) or status in (401, 403):  # EOFError: nobody types a password
-            return "check the user, the password or key (in .dvc/config.local), and the rights there"
-        if isinstance(error, ConnectionError | TimeoutError | socket.gaierror):
-            return "check the address and the network"
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def advice(error: BaseException) -> str:
-    """What an error says, and what to do about it."""
-    said = "it asks for a password" if isinstance(error, EOFError) else str(error) or type(error).__name__
-    return f"{said}; {remedy(error) or 'check the address, and the rights and the free space there'}"
-
-
-@contextmanager
-def talking_to(remote: Remote) -> Iterator[None]:
-    """Turn what a server, or the library that speaks with it, raises into a UserError."""
-    try:
-        yield
-    except Exception as error:
-        raise UserError(f"{called(remote)} does not answer: {advice(error)}") from error
-
-
-# ------------------------------------------------------------------------------------------------------------ commands
-
-
-def copy(source: Remote, target: Remote, names: Iterable[str], doing: str) -> dict[str, BaseException]:
-    """Copy the named files, each under a temporary name first where DVC can; return what failed."""
-    goals = {target.fs.join(target.path, name): name for name in names}
-    origins = [source.fs.join(source.path, name) for name in goals.values()]
-    failed = {}
-    if goals:
-        with TqdmCallback(desc=doing, unit="file", size=len(goals)) as callback:
-            try:
-                generic.copy(source.fs, origins, target.fs, list(goals), callback=callback,
-                             on_error=lambda origin, goal, error: failed.update({goals[goal]: error}))  # fmt: skip
-            except OSError as error:  # DVC renames a single file even when it did not come
-                failed = failed or dict.fromkeys(goals.values(), error)
-    return failed
 
 
 def push(repo: Repo, cache: Remote, remote: Remote, verify: bool) -> None:

@@ -1,0 +1,1 @@
+"""Exchange results with a remote, and mend the cache."""
