@@ -3,6 +3,7 @@
 import argparse
 import errno
 import os
+import re
 import sys
 from collections.abc import Callable
 
@@ -66,9 +67,10 @@ def run(main: Callable[[], None]) -> None:
 
 
 def out_of_memory(error: Exception) -> bool:
-    """Whether an error of Python, TensorFlow or JAX means that memory ran out. TensorFlow and JAX are not imported for this."""
+    """Whether an error of Python, TensorFlow, JAX or OpenVINO (none is imported here) means that memory ran out."""
+    words = "^RESOURCE_EXHAUSTED|std::bad_alloc|can't alloc|Failed to allocate|Resource temporarily unavailable"
     return isinstance(error, MemoryError) or (
-        type(error).__name__ == "ResourceExhaustedError" or str(error).startswith("RESOURCE_EXHAUSTED")
+        type(error).__name__ == "ResourceExhaustedError" or bool(re.search(words, str(error)))
     )
 
 

@@ -7,6 +7,7 @@ says, because a result may not depend on that.
 
 import importlib.util
 import os
+import re
 import sys
 import sysconfig
 from pathlib import Path
@@ -42,6 +43,16 @@ PINNED = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # TensorFlow's start-up notes say nothing about a run
 }
 
+# Other settings of these libraries change bits or stop a stage, and nobody knows all of them: the one that is advised for
+# inference, TF_ONEDNN_ASSUME_FROZEN_WEIGHTS, spoils a training. Those of logs and of a GPU's memory may stay.
+SETTINGS = re.compile("(DNNL|KERAS|NPY|ONEDNN|OV|TF)_(?!BACKEND$|CPP_|FORCE_GPU_|GPU_)")
+
+
+def forget_settings() -> None:
+    """Remove the user's settings of the libraries that compute, so that only those below decide."""
+    for name in filter(SETTINGS.match, list(os.environ)):
+        del os.environ[name]
+
 
 def forget_pythonpath() -> None:
     """Search no folder that PYTHONPATH alone names, in this process or its children, so that no other library is found.
@@ -67,6 +78,7 @@ def check_versions(lock: str) -> None:
 
 forget_pythonpath()
 check_versions("compute")
+forget_settings()
 os.environ.update(PINNED)
 # The Keras backend. The user may choose this one setting. Bits are promised for TensorFlow alone.
 KERAS_BACKEND = os.environ["KERAS_BACKEND"] = "jax" if os.environ.get("KERAS_BACKEND") == "jax" else "tensorflow"

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from stages import resnet50
-from stages.common.cli import UserError
+from stages.common.cli import UserError, out_of_memory
 from stages.common.files import check_sum
 from stages.common.params import ComputeSettings, Inference
 from stages.images import decode
@@ -77,8 +77,10 @@ def compile_classify(
     check_sum(path)
     try:
         run = module.compile_network(path, batch_size, settings)
-    except (FileNotFoundError, MemoryError, UserError):
+    except (FileNotFoundError, UserError):
         raise
     except Exception as error:
+        if out_of_memory(error):
+            raise
         raise UserError(f"{path}: not the weights of ResNet50: {error}; delete it and run `dvc repro`") from None
     return lambda images: run(np.stack(images))

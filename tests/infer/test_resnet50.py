@@ -1,6 +1,8 @@
 """ResNet50's files: what they are when whole, and what is said of damaged ones."""
 
 import json
+import subprocess
+import sys
 
 import h5py
 import keras
@@ -12,6 +14,7 @@ from stages.common.cli import UserError
 from stages.common.params import ComputeSettings
 from stages.images import decode
 from stages.infer import classifier, on_keras
+from tests.conftest import ROOT, on_linux
 
 SETTINGS = ComputeSettings(seed=0, threads=2)
 BACKENDS = ["openvino", "keras"]
@@ -90,3 +93,23 @@ def test_a_damaged_class_index_is_named(damage, resnet50_folder, tmp_path):
     with pytest.raises(UserError) as error:
         resnet50.load_classes(tmp_path)
     assert str(error.value).startswith(f"{path}: not ImageNet's class index: ")
+
+
+@on_linux
+def test_too_little_memory_is_no_reason_to_delete_the_weights(resnet50_folder):
+    """What fails first depends on the limit; OpenVINO itself may crash."""
+    body = f"""
+import stages.infer.on_openvino, sys
+from stages.common import cli, params
+from stages.infer import classifier
+from tests.conftest import little_memory
+def main():
+    with little_memory(int(sys.argv[1]) * 10**6):
+        classifier.compile_classify({str(resnet50_folder)!r}, "openvino", 32, params.ComputeSettings(seed=0, threads=2))
+cli.run(main)"""
+    said = [
+        subprocess.run([sys.executable, "-c", body, str(more)], cwd=ROOT, capture_output=True, text=True).stderr
+        for more in (150, 250, 260, 300)
+    ]
+    assert "error: out of memory" in " ".join(said)
+    assert "delete it" not in " ".join(said)

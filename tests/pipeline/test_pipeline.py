@@ -43,7 +43,8 @@ def project(downloaded, tmp_path_factory) -> Project:
         "sh", "-c", 'umask 077; exec "$@"', "-", "taskset", "-c", "0", *shift, "dvc", "repro",
         AUDIT_LOG=str(made.folder / ".dvc/tmp/audit.log"), TZ="Asia/Tokyo", LANG="C", LC_ALL="C", PYTHONHASHSEED="7",
         OMP_NUM_THREADS="5", TF_NUM_INTRAOP_THREADS="3", TF_ENABLE_ONEDNN_OPTS="0", ONEDNN_MAX_CPU_ISA="ALL",
-        XLA_FLAGS="--xla_cpu_enable_fast_math=true", MPLBACKEND="svg",
+        XLA_FLAGS="--xla_cpu_enable_fast_math=true", MPLBACKEND="svg", TF_ONEDNN_ASSUME_FROZEN_WEIGHTS="1",
+        OV_CPU_MAX_ISA="SSE41", KERAS_NNX_ENABLED="1", ONEDNN_VERBOSE="1", NPY_ENABLE_CPU_FEATURES="AVX2",
     )  # fmt: skip
     return made
 

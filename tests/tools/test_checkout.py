@@ -44,3 +44,10 @@ def test_a_folder_may_have_any_name(tmp_path, monkeypatch):
     assert checkout.top() == (project.parent, "ml/")
     monkeypatch.setattr(checkout, "ROOT", project.parent)
     assert checkout.top() == (project.parent, "")
+
+
+def test_where_git_reads_nothing_its_reason_is_given_and_no_revision_is_missed(monkeypatch):
+    """As root in a container, in a mounted folder of a user's."""
+    monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
+    with pytest.raises(UserError, match="(?s)^git rev-parse: fatal: .* ownership .*safe.directory"):
+        checkout.commit_of("HEAD")

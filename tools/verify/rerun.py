@@ -58,7 +58,8 @@ def clone(commit: str, folder: Path) -> tuple[Path, Path]:
     git(folder, "init", "--quiet", "--template=", f"--object-format={kind}", str(whole))
     settings = ["-c", "protocol.version=2", "-c", "protocol.file.allow=always"]
     git(whole, *settings, "fetch", "--quiet", "--depth=1", "--no-tags", str(repository), commit)
-    git(whole, "checkout", "--quiet", "--detach", commit)
+    storage = git(ROOT, "rev-parse", "--path-format=absolute", "--git-common-dir").strip() + "/lfs"  # of Git LFS
+    git(whole, "-c", f"lfs.storage={storage}", "checkout", "--quiet", "--detach", commit)
     for name in ("dvc.yaml", "dvc.lock"):
         if not (rerun / name).is_file():
             raise UserError(f"{commit[:12]} has no {name}, so that there is nothing to rerun or to compare with")

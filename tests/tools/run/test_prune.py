@@ -4,6 +4,9 @@ import json
 import re
 
 import pytest
+from dvc.repo import Repo
+
+from tools import checkout
 
 VERSION_FILES = ("metrics/cnn.json", "metrics/history/cnn.csv", "models/cnn.keras", "replicates/results/cnn.json")
 
@@ -105,3 +108,12 @@ def test_what_lies_outside_the_project_stays_and_is_named(toy):
         )
     assert f"warning: {toy.folder}/../mine stays: it is outside the project" in toy.repro()
     assert outside.read_text() == "mine"
+
+
+def test_a_clone_has_the_folder_of_results_over_seeds_also_without_any():
+    """The report depends on it, and DVC runs no stage whose dependency is missing. The file that keeps it is no result."""
+    (kept,) = [
+        name for name in checkout.files() if name.startswith("replicates/results/") and not name.endswith(".json")
+    ]
+    with Repo(str(checkout.ROOT)) as repo:
+        assert repo.dvcignore.is_ignored_file(str(checkout.ROOT / kept))

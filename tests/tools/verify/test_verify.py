@@ -486,6 +486,17 @@ def test_the_users_settings_of_git_do_not_keep_it_from_cloning(toy):
     assert "reproduced to the bit" in toy.make("verify", **settings)
 
 
+@pytest.mark.skipif(not shutil.which("git-lfs"), reason="needs git-lfs")
+def test_what_git_lfs_keeps_is_compared_too(toy, tmp_path):
+    toy.environment = toy.environment | {"GIT_CONFIG_GLOBAL": str(tmp_path / "config")}
+    toy.run("git", "lfs", "install", "--skip-repo")
+    toy.run("git", "lfs", "track", "metrics/*.json")
+    toy.run("git", "add", "--renormalize", ".")
+    toy.commit("metrics in Git LFS")
+    assert "git-lfs" in toy.run("git", "show", "HEAD:metrics/mlp.json")
+    assert "reproduced to the bit" in toy.make("verify")
+
+
 def test_what_the_users_own_list_kept_out_of_the_commit_is_missing(toy, tmp_path):
     """Such as `*.csv` in ~/.config/git/ignore."""
     (tmp_path / "ignore").write_text("new.*\n")
