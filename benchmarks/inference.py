@@ -53,11 +53,11 @@ def decoded():
     """Float32 (IMAGES, 224, 224, 3), red first, 0 to 255."""
     import numpy as np
 
-    from stages.images import decode
+    from stages.images.load import load_batches
 
     with folder_of_jpegs(IMAGES) as folder:
         paths = sorted(folder.iterdir())
-        return np.stack([each.pixels for batch in decode.load_batches(paths, BATCH, 2) for each in batch])
+        return np.stack([each.pixels for batch in load_batches(paths, BATCH, 2) for each in batch])
 
 
 def chosen(instructions: str):
@@ -179,9 +179,9 @@ photos_native = partial(photos_this_project, instructions="native")
 
 def photos_decoded(folder: str, tick: Callable) -> None:
     """This project's decoding alone, on both cores."""
-    from stages.images import decode
+    from stages.images.load import load_batches
 
-    photos(lambda paths: list(decode.load_batches(paths, BATCH, 2)), folder, tick)
+    photos(lambda paths: list(load_batches(paths, BATCH, 2)), folder, tick)
 
 
 def photos_by_hand(load: Callable, compute: Callable, folder: str, tick: Callable, mapped: Callable = map) -> None:

@@ -27,11 +27,11 @@ def median(work: Callable[[], object]) -> float:
 
 def decoding() -> dict[str, float]:
     """Seconds on one thread, and bytes, of a JPEG file of 500 x 375 pixels from the disk to the network's input."""
-    from stages.images import decode
+    from stages.images.load import load_batches
 
     with folder_of_jpegs(DECODED) as folder:
         paths = sorted(folder.iterdir())
-        taken = median(lambda: list(decode.load_batches(paths, DECODED, 1)))
+        taken = median(lambda: list(load_batches(paths, DECODED, 1)))
         size = sum(path.stat().st_size for path in paths)
     return {"decode_s": taken / DECODED, "image_bytes": size / DECODED}
 

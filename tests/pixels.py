@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from PIL import _avif
 
-from stages.images.decode import decode, resize_with_pad
+from stages.images.decode import decode
+from stages.images.load import resize_with_pad
 from stages.images.source import read_file
 
 

@@ -10,7 +10,7 @@ from stages import resnet50
 from stages.common.cli import UserError, out_of_memory
 from stages.common.files import check_sum
 from stages.common.params import ComputeSettings, Inference
-from stages.images import decode
+from stages.images.load import load_batches
 
 
 class Classified(NamedTuple):
@@ -41,7 +41,7 @@ class Classifier:
 
     def classify(self, paths: Iterable[Path | str]) -> Iterator[Classified]:
         """Yield for each image what was found, in the order of the paths or URLs, with two batches in memory."""
-        for batch in decode.load_batches(paths, self.batch_size, self.threads):
+        for batch in load_batches(paths, self.batch_size, self.threads):
             readable = [loaded.pixels for loaded in batch if isinstance(loaded.pixels, np.ndarray)]
             rows = iter(self.compute(readable) if readable else ())
             for sha256, pixels, notes in batch:

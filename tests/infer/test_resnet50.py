@@ -12,7 +12,7 @@ import pytest
 from stages import resnet50
 from stages.common.cli import UserError
 from stages.common.params import ComputeSettings
-from stages.images import decode
+from stages.images.load import load_batches
 from stages.infer import classifier, on_keras
 from tests.conftest import ROOT, on_linux
 
@@ -26,7 +26,7 @@ HTML = b"<html><body>404 Not Found</body></html>"
 def resized(samples):
     """Seven images, float32 (7, 224, 224, 3)."""
     paths = sorted(samples.iterdir())[:7]
-    return np.stack([loaded.pixels for loaded in next(decode.load_batches(paths, 7, 2))])
+    return np.stack([loaded.pixels for loaded in next(load_batches(paths, 7, 2))])
 
 
 @pytest.fixture(scope="module")

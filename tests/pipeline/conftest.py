@@ -15,7 +15,7 @@ from PIL import Image
 
 from benchmarks.training import networks
 from stages.common.params import load_params
-from stages.images import decode
+from stages.images.load import load_batches
 from tests.conftest import ROOT, made_once
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
 from tests.slice import others
@@ -35,7 +35,7 @@ needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="nee
 @pytest.fixture(scope="session")
 def inputs(digits, samples, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("slice") / "inputs.npz"
-    [[loaded]] = decode.load_batches([samples / "chelsea.png"], 1, 1)
+    [[loaded]] = load_batches([samples / "chelsea.png"], 1, 1)
     np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], image=loaded.pixels)
     return str(path)
 

@@ -14,7 +14,7 @@ import pytest
 from stages.common import paths
 from stages.common.files import write_array
 from stages.common.params import ComputeSettings
-from stages.images import decode
+from stages.images.load import load_batches
 from stages.infer import classifier
 from tests.conftest import ROOT, lay
 
@@ -203,7 +203,7 @@ np.save(sys.argv[3], np.concatenate([classify(images[:4]), classify(images[4:])]
 
 
 def test_resnet50_gives_the_probabilities_of_tensorflow(samples, resnet50_folder, tmp_path):
-    resized = [each.pixels for each in next(decode.load_batches(sorted(samples.iterdir()), 7, 2))]
+    resized = [each.pixels for each in next(load_batches(sorted(samples.iterdir()), 7, 2))]
     np.save(tmp_path / "images.npy", resized)
     python(CLASSIFY, resnet50_folder, tmp_path / "images.npy", tmp_path / "out.npy")
     expected = classifier.compile_classify(resnet50_folder, "keras", 7, ComputeSettings(seed=0, threads=2))(resized)
