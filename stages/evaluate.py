@@ -7,6 +7,7 @@ from pathlib import Path
 
 from stages import compute, corruptions, mnist, network, outputs, scoring
 from stages.common import cli, paths
+from stages.common.cli import UserError
 from stages.common.files import rounded, sha256, write_json
 from stages.common.params import of_version
 from stages.compute import keras
@@ -94,12 +95,23 @@ def evaluate(
     cli.log("  ".join(f"{name} {value:.4f}" for name, value in found.items()))
 
 
+def require_chain(path: Path, model: keras.Model, shape: tuple[int, ...]) -> None:
+    """UserError unless the model of file `path` is a chain of layers from images of this shape to the classes, as `train` makes it."""
+    found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
+    if not isinstance(model, keras.Sequential) or found != ((None, *shape), (None, mnist.CLASSES)):
+        raise UserError(
+            f"{path}: not a model that the stage `train` has made: a chain of layers from images of {shape} to "
+            f"{mnist.CLASSES} probabilities; delete it and run `dvc repro`"
+        )
+
+
 def main() -> None:
     """Command line."""
     params, version, _ = of_version(__doc__)
     compute.set_up(params)
     model = network.load(paths.model(version))
     digits = mnist.load(paths.PREPARED, "test")
+    require_chain(paths.model(version), model, digits.images.shape[1:])
     kinds = (paths.metrics, paths.classes, paths.predictions, paths.card, paths.robustness)
     evaluate(model, digits, params.seed, *(kind(version) for kind in kinds))
     write_json(paths.weights(version), plain(paths.model(version), model))

@@ -56,8 +56,13 @@ def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int
 def require_probabilities(version: str, outputs: np.ndarray) -> None:
     """UserError unless each row of `outputs`, (n, classes), has one probability for each class.
 
-    A network can lose that while it trains, with BatchNormalization behind its softmax for example.
+    A network can lose that while it trains, with BatchNormalization behind its softmax for example, or in its last step.
     """
+    if not np.isfinite(outputs).all():
+        raise UserError(
+            f"params.yaml: models.{version}: the trained network gives numbers that are not finite: training diverged; "
+            "lower the optimizer's learning_rate"
+        )
     sums = outputs.sum(axis=1, dtype=np.float32)  # in bfloat16 they would be off by more than the tolerance
     if not (np.all(outputs >= 0) and np.allclose(sums, 1, rtol=0, atol=PROBABILITY_TOLERANCE)):
         raise UserError(

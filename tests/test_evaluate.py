@@ -12,7 +12,7 @@ from stages import mnist, network, outputs
 from stages.common import paths
 from stages.common.cli import UserError
 from stages.common.files import sha256
-from stages.evaluate import describe, evaluate, plain
+from stages.evaluate import describe, evaluate, plain, require_chain
 from tests.conftest import ROOT
 
 
@@ -94,6 +94,20 @@ def test_what_gives_no_probabilities_is_refused_and_nothing_is_written(tmp_path)
     with pytest.raises(UserError, match=r"^params.yaml: models\.v\.layers: the last layer gives numbers that are no"):
         evaluate(linear, digits, 42, *(tmp_path / name for name in "abcde"))
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("shape", "classes"),
+    [((784,), (10,)), ((28, 28, 3), (10,)), ((28, 28, 1), (11,)), ((28, 28, 1), (10, 10))],
+    ids=str,
+)
+def test_a_model_that_train_has_not_made_is_named(model, shape, classes):
+    require_chain("m.keras", model, (28, 28, 1))
+    images = keras.Input(shape)
+    ends = [keras.layers.Dense(count)(keras.layers.Flatten()(images)) for count in classes]
+    made = keras.Sequential(keras.Model(images, ends).layers) if len(ends) == 1 else keras.Model(images, ends)
+    with pytest.raises(UserError, match=r"^m\.keras: not a model that the stage `train` has made"):
+        require_chain("m.keras", made, (28, 28, 1))
 
 
 def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_path):

@@ -13,9 +13,9 @@ from ruamel.yaml.parser import Parser
 from stages.common.cli import UserError
 
 warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
-MAX_BYTES = 1 << 18  # far above any real file
+MAX_BYTES = 1 << 21  # thousands of versions
 MAX_DEPTH = 20  # of lists and blocks inside each other; the deepest that a real file needs is 9
-MAX_NODES = 10_000  # keys and values, each alias counted as all that it stands for
+MAX_NODES = 100_000  # keys and values, each alias counted as all that it stands for
 
 
 def load_yaml(path: Path | str, max_bytes: int = MAX_BYTES, aliases: bool = True) -> Any:

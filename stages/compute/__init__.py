@@ -3,21 +3,21 @@
 `backend` is the module that compiles for the one that KERAS_BACKEND names (see environment.py).
 """
 
-import sys
-
 from stages.common import cli, environment
 from stages.common.params import ComputeSettings
 from stages.compute.lean import lean
 from stages.compute.quiet import without_notes
 
-if environment.KERAS_BACKEND == "jax":
-    sys.modules["tensorflow"] = None  # Keras would import it, where it is installed, only to seed it
-
 with without_notes(), lean():
     import keras
+    from keras.src.utils import module_utils
 
 if keras.config.backend() == "jax":
     from stages.compute import on_jax as backend
+
+    # Keras would import it, where it is installed, only to seed it. A None in sys.modules would do, but its layers that
+    # prepare images take any entry there, this one too, for TensorFlow.
+    module_utils.tensorflow._available = False
 else:
     from stages.compute import on_tensorflow as backend
 

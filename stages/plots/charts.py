@@ -49,6 +49,7 @@ STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "
 INSIDE = {"ha": "center", "va": "center", "in_layout": False}
 
 MOST_BARS = 5  # under one image
+MOST_LETTERS = 24  # of a version's name
 
 
 @contextmanager
@@ -93,7 +94,7 @@ def draw_learning_curves(histories: Mapping[str, np.ndarray], epochs: Mapping[st
     Validation metrics may be NaN. `epochs` is the most that each version may train.
     """
     styles = version_styles(list(histories))
-    figure = Figure(figsize=(9.6, 5.4))
+    figure = Figure(figsize=(9.6, 5.4 + _more_height(math.ceil(len(histories) / 2), 4)))
     loss, accuracy = figure.subplots(1, 2, sharex=True)
     for version, history in histories.items():
         _draw_history(loss, history[:, [0, 1, 3]], history, epochs[version], styles[version])
@@ -109,7 +110,10 @@ def draw_learning_curves(histories: Mapping[str, np.ndarray], epochs: Mapping[st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle("Learning curves")
     grey = {"color": "#555555"}
-    lines = [Line2D([], [], **styles[version], markersize=5, label=version) for version in histories]
+    lines = [
+        Line2D([], [], **styles[version], markersize=5, label=_printable(version, MOST_LETTERS))
+        for version in histories
+    ]
     keys = [
         Line2D([], [], **grey, linestyle="-", linewidth=1.8, label="validation"),
         Line2D([], [], **grey, linestyle="--", linewidth=1, label="training"),
@@ -140,26 +144,39 @@ def _draw_history(
 
 def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Figure:
     """A reliability diagram: of every version the (mean probability, accuracy) of each bin."""
-    figure = Figure(figsize=(6.4, 6.4))
+    many = len(points) > 12
+    figure = Figure(figsize=(6.4 + 3 * many, 6.4 + _more_height(len(points), 26)))
     axes = figure.add_subplot()
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, label="as often right as it says")
     for version, line_style in version_styles(list(points)).items():
         probability, accuracy = np.array(points[version]).reshape(-1, 2).T * 100
-        axes.plot(probability, accuracy, **line_style, markersize=5, linewidth=1.5, label=version)
+        axes.plot(
+            probability, accuracy, **line_style, markersize=5, linewidth=1.5, label=_printable(version, MOST_LETTERS)
+        )
     axes.set(xlabel="probability of the predicted digit (%)", ylabel="of these images right (%)", aspect="equal")
     axes.set_title("Calibration on the test images", fontsize=12)
     axes.grid(True)
-    axes.legend(loc="upper left", frameon=False)
+    if many:
+        figure.legend(loc="outside right upper", frameon=False)
+    else:
+        axes.legend(loc="upper left", frameon=False)
     return figure
 
 
 def draw_robustness(accuracies: Mapping[str, Mapping[str, float]]) -> Figure:
     """A row for each of CORRUPTIONS, in it a mark at the accuracy of every version."""
-    figure = Figure(figsize=(8, 3.6))
+    figure = Figure(figsize=(8, 3.6 + _more_height(len(accuracies), 15)))
     axes = figure.add_subplot()
     for version, line_style in version_styles(list(accuracies)).items():
         shares = [100 * accuracies[version][name] for name in CORRUPTIONS]
-        axes.plot(shares, range(len(shares)), **line_style, markersize=8, linestyle="none", label=version)
+        axes.plot(
+            shares,
+            range(len(shares)),
+            **line_style,
+            markersize=8,
+            linestyle="none",
+            label=_printable(version, MOST_LETTERS),
+        )
     axes.set_yticks(range(len(CORRUPTIONS)), CORRUPTIONS.values())
     axes.invert_yaxis()
     axes.set_xlabel("accuracy (%)")
@@ -183,7 +200,10 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     bar = figure.colorbar(cells, label="share of the actual digit's images (%)")
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"])
     right, total = int(counts.trace()), int(counts.sum())
-    axes.set_title(f"{version}: {right:,} of {total:,} test images right ({100 * right / total:.2f} %)", fontsize=12)
+    axes.set_title(
+        f"{_printable(version, MOST_LETTERS)}: {right:,} of {total:,} test images right ({100 * right / total:.2f} %)",
+        fontsize=12,
+    )
     axes.set(xlabel="predicted digit", ylabel="actual digit", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -194,7 +214,7 @@ def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) ->
     """Up to 12 of the images, float32 (n, rows, columns) in [0, 1], that a version is most sure of and got wrong."""
     figure, wrong = Figure(figsize=(9.6, 4.7)), confident_mistakes(predictions)
     cells = list(zip(figure.add_gridspec(2, 6), wrong, strict=False))
-    figure.suptitle(f"{version}: the {len(cells)} most confident of {len(wrong):,} mistakes")
+    figure.suptitle(f"{_printable(version, MOST_LETTERS)}: the {len(cells)} most confident of {len(wrong):,} mistakes")
     for cell, row in cells:
         axes = figure.add_subplot(cell)
         axes.imshow(images[row], cmap="gray", vmin=0, vmax=1)
@@ -237,6 +257,11 @@ def _draw_bars(axes: Axes, predictions: Sequence[dict], bars: int) -> None:
         axes.text(98, index, f"{percent:.1f}", va="center", ha="right", fontsize=9)
     axes.set(xlim=(0, 100), ylim=(bars - 0.5, -0.5), xticks=(0, 50, 100), yticks=())
     axes.tick_params(labelsize=8, length=2)
+
+
+def _more_height(lines: int, room: int) -> float:
+    """Inches that a figure needs for a legend of so many lines, beyond those that have room anyway."""
+    return 0.22 * max(0, lines - room)
 
 
 def _ink(background: Sequence[float]) -> str:

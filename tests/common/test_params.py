@@ -371,6 +371,12 @@ def test_a_file_that_cannot_be_read_is_named(tmp_path):
         load_params("/dev/zero")
 
 
+def test_a_thousand_versions_are_read(load):
+    copies = "".join(f"  v{number}: *mlp\n" for number in range(999))
+    text = GOOD.replace("  mlp:\n", "  mlp: &mlp\n").replace("inference:", f"{copies}inference:")
+    assert len(load(new=text.encode()).models) == 1000
+
+
 @settings(max_examples=100)
 @given(st.data())
 def test_a_damaged_file_is_read_or_refused_with_a_message(tmp_path_factory, data):
@@ -395,7 +401,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(f"a{i}: &a{i} [{', '.join([f'*a{i - 1}'] * 9)}]
     ("text", "message"),
     [
         (GOOD.replace("epochs: 10", "epochs: ten"), "models.mlp.epochs: is 'ten'"),
-        (BOMB, "more than 10000 keys and values"),
+        (BOMB, "more than 100000 keys and values"),
         (None, "Is a directory; name a file"),
     ],
     ids=["type", "bomb", "folder"],

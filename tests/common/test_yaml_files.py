@@ -88,7 +88,8 @@ def bomb(line: str, levels: int) -> str:
         "a block as key",
     ],
 )
-def test_a_file_that_is_no_yaml_or_far_too_large_is_refused_with_its_line(load, text, message):
+def test_a_file_that_is_no_yaml_or_far_too_large_is_refused_with_its_line(load, text, message, monkeypatch):
+    monkeypatch.setattr(yaml_files, "MAX_NODES", 10_000)  # reached sooner
     with pytest.raises(UserError, match=rf"(?s)file\.yaml: .*{message}"):
         load(text)
 

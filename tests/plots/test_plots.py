@@ -216,6 +216,25 @@ def test_learning_curves_show_training_validation_the_best_epoch_and_an_early_st
         assert [list(line.get_ydata()) for line in accuracy.lines[:2]] == [[80, 90, 95], [85, 95, 90]]
 
 
+@pytest.mark.parametrize("count", [1, 12, 13, 60])
+def test_the_names_of_many_versions_stand_whole_beside_the_chart(count, tmp_path):
+    names = [f"{'N' * 90}{number}" for number in range(count)]
+    history = np.array([[1, 0.5, 0.9, 0.4, 0.91], [2, 0.4, 0.92, 0.3, 0.93]])
+    with charts.style():
+        figures = [
+            charts.draw_learning_curves(dict.fromkeys(names, history), dict.fromkeys(names, 3)),
+            charts.draw_robustness(dict.fromkeys(names, dict.fromkeys(CORRUPTIONS, 0.9))),
+            charts.draw_calibration(dict.fromkeys(names, ((0.5, 0.4),))),
+        ]
+        for figure in figures:
+            charts.save_png(figure, tmp_path / "a.png")
+    for figure in figures:
+        boxes = [each.get_window_extent() for each in [*figure.axes, *figure.legends]]
+        assert all(one.count_overlaps(boxes) == 1 for one in boxes)
+        assert all(figure.bbox.containsx(x) and figure.bbox.containsy(y) for box in boxes for x, y in box.corners())
+        assert all(axes.get_window_extent().height > 200 for axes in figure.axes)
+
+
 def test_the_accuracy_on_corrupted_images_has_a_row_a_corruption_and_a_mark_a_version():
     accuracies = {
         name: dict.fromkeys(CORRUPTIONS, share) | {"noisy": 0.5} for name, share in (("a", 0.75), ("b", 0.875))

@@ -1,6 +1,6 @@
 """Train and evaluate one model version with several seeds, to tell an improvement from luck."""
 
-from stages import compute, mnist, outputs, scoring
+from stages import compute, mnist, network, outputs, scoring
 from stages.common import cli, paths
 from stages.common.params import Model, Params, of_version
 from stages.compute.evaluation import compile_evaluate
@@ -11,12 +11,13 @@ def replicate(version: str, model: Model, seed: int, train: mnist.Digits, test: 
     """Train `version` with a seed and return the metrics on `test`. With the seed of params.yaml they equal metrics/<version>.json."""
     trained, _ = loop.train(version, model, train, seed)
     means, probabilities = compile_evaluate(trained)(test.images, test.labels)
+    network.require_probabilities(version, probabilities)
     return scoring.metrics(means, probabilities, test.labels)
 
 
 def seeds_of(params: Params) -> list[int]:
-    """seed, seed + 1, ..."""
-    return list(range(params.seed, params.seed + params.replicates.seeds))
+    """seed, seed + 1, ...; 0 comes after the largest."""
+    return [(params.seed + number) % 2**32 for number in range(params.replicates.seeds)]
 
 
 def main() -> None:
