@@ -49,7 +49,6 @@ STOPPED = {"marker": "x", "markersize": 11, "markeredgewidth": 2, "linestyle": "
 INSIDE = {"ha": "center", "va": "center", "in_layout": False}
 
 MOST_BARS = 5  # under one image
-MOST_LETTERS = 24  # of a version's name
 
 
 @contextmanager
@@ -110,10 +109,7 @@ def draw_learning_curves(histories: Mapping[str, np.ndarray], epochs: Mapping[st
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     figure.suptitle("Learning curves")
     grey = {"color": "#555555"}
-    lines = [
-        Line2D([], [], **styles[version], markersize=5, label=_printable(version, MOST_LETTERS))
-        for version in histories
-    ]
+    lines = [Line2D([], [], **styles[version], markersize=5, label=_called(version)) for version in histories]
     keys = [
         Line2D([], [], **grey, linestyle="-", linewidth=1.8, label="validation"),
         Line2D([], [], **grey, linestyle="--", linewidth=1, label="training"),
@@ -150,9 +146,7 @@ def draw_calibration(points: Mapping[str, Sequence[tuple[float, float]]]) -> Fig
     axes.plot([0, 100], [0, 100], color=FAINT, linewidth=1, label="as often right as it says")
     for version, line_style in version_styles(list(points)).items():
         probability, accuracy = np.array(points[version]).reshape(-1, 2).T * 100
-        axes.plot(
-            probability, accuracy, **line_style, markersize=5, linewidth=1.5, label=_printable(version, MOST_LETTERS)
-        )
+        axes.plot(probability, accuracy, **line_style, markersize=5, linewidth=1.5, label=_called(version))
     axes.set(xlabel="probability of the predicted digit (%)", ylabel="of these images right (%)", aspect="equal")
     axes.set_title("Calibration on the test images", fontsize=12)
     axes.grid(True)
@@ -169,14 +163,7 @@ def draw_robustness(accuracies: Mapping[str, Mapping[str, float]]) -> Figure:
     axes = figure.add_subplot()
     for version, line_style in version_styles(list(accuracies)).items():
         shares = [100 * accuracies[version][name] for name in CORRUPTIONS]
-        axes.plot(
-            shares,
-            range(len(shares)),
-            **line_style,
-            markersize=8,
-            linestyle="none",
-            label=_printable(version, MOST_LETTERS),
-        )
+        axes.plot(shares, range(len(shares)), **line_style, markersize=8, linestyle="none", label=_called(version))
     axes.set_yticks(range(len(CORRUPTIONS)), CORRUPTIONS.values())
     axes.invert_yaxis()
     axes.set_xlabel("accuracy (%)")
@@ -200,10 +187,8 @@ def draw_confusion(version: str, counts: np.ndarray, colour: str) -> Figure:
     bar = figure.colorbar(cells, label="share of the actual digit's images (%)")
     bar.set_ticks([0, 0.01, 0.05, 0.1, 0.25, 0.5, 1], labels=["0", "1", "5", "10", "25", "50", "100"])
     right, total = int(counts.trace()), int(counts.sum())
-    axes.set_title(
-        f"{_printable(version, MOST_LETTERS)}: {right:,} of {total:,} test images right ({100 * right / total:.2f} %)",
-        fontsize=12,
-    )
+    share = f"{right:,} of {total:,} test images right ({100 * right / total:.2f} %)"
+    axes.set_title(f"{_called(version)}: {share}", fontsize=12)
     axes.set(xlabel="predicted digit", ylabel="actual digit", xticks=range(len(counts)), yticks=range(len(counts)))
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
@@ -214,7 +199,7 @@ def draw_mistakes(version: str, images: np.ndarray, predictions: Predictions) ->
     """Up to 12 of the images, float32 (n, rows, columns) in [0, 1], that a version is most sure of and got wrong."""
     figure, wrong = Figure(figsize=(9.6, 4.7)), confident_mistakes(predictions)
     cells = list(zip(figure.add_gridspec(2, 6), wrong, strict=False))
-    figure.suptitle(f"{_printable(version, MOST_LETTERS)}: the {len(cells)} most confident of {len(wrong):,} mistakes")
+    figure.suptitle(f"{_called(version)}: the {len(cells)} most confident of {len(wrong):,} mistakes")
     for cell, row in cells:
         axes = figure.add_subplot(cell)
         axes.imshow(images[row], cmap="gray", vmin=0, vmax=1)
@@ -272,6 +257,11 @@ def _ink(background: Sequence[float]) -> str:
     rgb = np.asarray(background[:3])
     linear = np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4)
     return "black" if linear @ (0.2126, 0.7152, 0.0722) > 0.179 else "white"
+
+
+def _called(version: str) -> str:
+    """A version's name as figures write it."""
+    return _printable(version, 24)
 
 
 def _printable(name: str, most: int) -> str:
