@@ -34,12 +34,12 @@ def git(folder: Path, *arguments: str) -> str:
 
 def commit_of(rev: str) -> str:
     """The full id of the commit that a branch (also one that only `origin` has), tag or commit means."""
-    git(ROOT, "rev-parse", "--git-dir")  # its error says why Git reads nothing here: no repository, or another owner's
     for name in (rev, f"origin/{rev}"):
         try:
             return git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
         except UserError as error:
             reason = error
+    git(ROOT, "rev-parse", "--git-dir")  # its error says why Git reads nothing here: no repository, or another owner's
     raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it, or name another ({reason})")
 
 

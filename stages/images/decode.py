@@ -52,9 +52,7 @@ FORMATS = tuple(
     )
 )
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
-REDUCED = (
-    8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height: still far more than is needed
-)
+REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height, far above what is kept
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
 # Pillow's own reader of uncompressed TIFF keeps an object for every strip that a file claims to have; libtiff does not.
