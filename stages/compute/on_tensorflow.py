@@ -7,7 +7,10 @@ slower for most convolutions, and has not all operations.
 `on_jax.py` has the same functions for JAX.
 """
 
+import contextlib
+import ctypes
 from collections.abc import Callable
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -43,12 +46,23 @@ def set_up(settings: ComputeSettings, devices: int) -> str:
     tf.config.optimizer.set_experimental_options(dict.fromkeys(REWRITING, False))
     pinned.hold_to_promise(native=settings.instructions == "native")
     pinned.use_portable_operations()
-    return f"TensorFlow {tf.__version__} on the {'GPU' if finds_gpu() else 'CPU'}"
+    return f"TensorFlow {tf.__version__} on the {'GPU' if settings.device != 'cpu' and finds_gpu() else 'CPU'}"
 
 
 def finds_gpu() -> bool:
     """Whether there is a GPU that may be used."""
+    load_cusolver(Path(tf.__file__).parents[1])
     return bool(tf.config.get_visible_devices("GPU"))
+
+
+def load_cusolver(packages: Path) -> None:
+    """Load NVIDIA's cuSOLVER from this folder of installed packages, if it is there.
+
+    TensorFlow 2.21 searches the packages of all of NVIDIA's libraries but this one, and without it finds no GPU.
+    """
+    for library in (packages / "nvidia/cusolver/lib").glob("libcusolver.so.*"):
+        with contextlib.suppress(OSError):  # a library that it needs is missing: TensorFlow finds the CPU alone
+            ctypes.CDLL(str(library))
 
 
 def constant(array: np.ndarray) -> tf.Tensor:

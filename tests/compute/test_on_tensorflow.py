@@ -1,5 +1,7 @@
 """The settings that hold TensorFlow's bits, seen from outside: a fresh process for each."""
 
+import _ctypes
+import shutil
 import subprocess
 import sys
 
@@ -83,3 +85,20 @@ for function, exact in [(tf.math.rsqrt, np.float32(1) / np.sqrt(x)), (tf.math.re
     print(np.array_equal(function(tf.constant(x)), exact))
 """
     assert computed(work).stdout == "True\nTrue\n"
+
+
+CUSOLVER = """
+from pathlib import Path
+on_tensorflow.load_cusolver(Path("{folder}"))
+print("libcusolver.so.11" in Path("/proc/self/maps").read_text())
+"""
+
+
+def test_cusolver_is_loaded_where_tensorflow_does_not_search(tmp_path):
+    """Any library will do to see that: NVIDIA's own has 300 MB."""
+    library = tmp_path / "nvidia/cusolver/lib/libcusolver.so.11"
+    library.parent.mkdir(parents=True)
+    shutil.copy(_ctypes.__file__, library)
+    assert computed(CUSOLVER.format(folder=tmp_path)).stdout == "True\n"
+    library.write_text("no library")
+    assert computed(CUSOLVER.format(folder=tmp_path)).stdout == "False\n"
