@@ -5,6 +5,7 @@ import re
 from pathlib import Path
 
 import pytest
+from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from tests.conftest import ROOT
@@ -87,15 +88,18 @@ def test_the_example_version_is_valid(tmp_path):
     assert list(load_params(path).models) == ["small_cnn"]
 
 
-def test_every_key_of_params_is_explained():
+def test_every_key_of_params_is_explained_with_its_default():
+    from stages.common.params import ComputeSettings, Inference, Model, Replicates
+
+    def default(value: object) -> str:
+        if value is PydanticUndefined:
+            return ""
+        return f"`{value}`" if isinstance(value, str) else f"{value:g}" if isinstance(value, int | float) else "none"
+
     usage = (ROOT / "docs/usage.md").read_text()
-    params = YAML(typ="safe").load(ROOT / "params.yaml")
-    models = params.pop("models")
-    keys = {f"{key}.{below}" for key, block in params.items() if isinstance(block, dict) for below in block}
-    keys |= {key for key, value in params.items() if not isinstance(value, dict)}
-    keys |= {key for block in models.values() for key in block}
-    for key in keys:
-        assert f"\n| `{key}` |" in usage, key
+    for block, place in {ComputeSettings: "", Inference: "inference.", Replicates: "replicates.", Model: ""}.items():
+        for name, field in block.model_fields.items():
+            assert f"\n| `{place}{name}` | {default(field.default)}".rstrip() in usage, name
 
 
 def test_the_comments_in_params_give_the_accuracy_over_seeds():
