@@ -23,6 +23,7 @@ merge: setup            ## after `git merge`, rebase or cherry-pick: resolve wha
 	.venv/bin/python -m tools.run.merge $(call option,jobs,JOBS)
 
 replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
+	$(if $(filter-out local ray,$(ENGINE)),$(error ENGINE=$(ENGINE): allowed: ray, or local))
 	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(call option,jobs,JOBS) replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out

@@ -100,6 +100,16 @@ IN_PLACE_OF_FLATTEN = [
     (f"Dropout: {{rate: {BIG}}}", ".Dropout.rate: is 1000...; allowed: a number"),
     ("Rescaling: {scale: [[.inf]]}", ".Rescaling.scale: is [[inf]]; allowed: texts, finite"),
     ("Conv2D: {filters: 1, kernel_size: 3, padding: sam}", ".Conv2D.padding: is 'sam'; ..."),
+    # Python's numbers, tuples and None
+    ("Rescaling: {scale: 1./255}", ".Rescaling.scale: is '1./255'; YAML takes it for a text; write 0.5 for 1/2"),
+    ("Reshape: {target_shape: '(7, 112)'}", ".Reshape.target_shape: is '(7, 112)'; YAML ...[3, 3] for (3, 3)"),
+    ("Dropout: {rate: 0.5, seed: None}", ".Dropout.seed: is 'None'; YAML takes it for a text; ...null for None"),
+    ("RandomTranslation: {height_factor: [-1/8, 1/8]}", ".RandomTranslation.height_factor: is ['-1/8', '1/8']; YAML"),
+    # what the images hold, and what `adapt` would learn of them
+    ("Rescaling: {scale: 0.00392156862}", ".Rescaling.scale: is 0.00392156862; the images hold 0 to 1 already"),
+    ("Normalization", ".Normalization.mean: missing; ...no stage fits it to the images"),
+    ("Normalization: {mean: 0.1307, variance: null}", ".Normalization.variance: missing; Normalization needs"),
+    ("Discretization: {num_bins: 4}", ".Discretization.bin_boundaries: missing; Discretization needs"),
     # a layer around a layer
     ("TimeDistributed: {layer: Dens}", ".TimeDistributed.layer: 'Dens' is no Keras ...'Dense'?"),
     ("TimeDistributed", ".TimeDistributed.layer: missing; TimeDistributed needs this"),
@@ -310,6 +320,8 @@ def test_all_mistakes_are_told_at_once(load):
         "Conv2D: {filters: 8, kernel_size: [3, 3], padding: same, strides: 2}",
         "ZeroPadding2D: {padding: [[1, 0], [0, 1]]}",
         "Rescaling: {scale: [0.5], offset: -1}",
+        "Normalization: {mean: 0.1307, variance: 0.0949}",
+        "EinsumDense: {equation: '...a,ab->...b', output_shape: 5}",
         "MaxPool2D: {strides: null}",
         "LSTM: {units: 4, return_sequences: true, dropout: 0.5}",
         "Bidirectional: {layer: {LSTM: {units: 32}}, merge_mode: concat}",
