@@ -155,7 +155,7 @@ BESIDE_THE_LEARNING_RATE = [
     ("model_config: 1", ".model_config: unknown argument of SGD"),
     ("nesterov: no", ".nesterov: is 'no'; allowed: true, false"),
     ("nesterov: 1", ".nesterov: is 1; allowed: true, false"),
-    ("clipnorm: None", ".clipnorm: is 'None'; allowed: a number of at least 0"),
+    ("clipnorm: None", ".clipnorm: is 'None'; YAML takes it for a text"),
     ("weight_decay: true", ".weight_decay: is True; allowed: a number of at least 0"),
     ("weight_decay: -1", ".weight_decay: is -1; allowed: a number of at least 0"),
     ("loss_scale_factor: 0", ".loss_scale_factor: is 0; allowed: a number above 0"),
