@@ -57,7 +57,7 @@ def test_files_are_utf_8_in_every_locale():
 
 
 def test_an_engine_that_there_is_not_is_named():
-    command = ["make", "--dry-run", "SETUP=true", "replicates", "ENGINE=Ray"]
+    command = ["make", "--dry-run", "SETUP=true", "replicates", f"ENGINE={TEXT}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode and "ENGINE=Ray: allowed: ray, or local" in done.stderr
+    assert done.returncode and f"ENGINE={TEXT}: allowed: ray, or local" in done.stderr
     assert "tools.run" not in done.stdout
