@@ -22,8 +22,9 @@ repro: setup            ## run the pipeline to the end; JOBS=2: so many stages a
 merge: setup            ## after `git merge`, rebase or cherry-pick: resolve what the pipeline makes, run the rest
 	.venv/bin/python -m tools.run.merge $(call option,jobs,JOBS)
 
-replicates: setup $(and $(filter ray,$(ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
-	.venv/bin/python -m $(if $(filter ray,$(ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(call option,jobs,JOBS) replicates/dvc.yaml)
+replicates: setup $(and $(filter ray,$(value ENGINE)),setup-ray)  ## train every version with several seeds (JOBS=2: two versions at a time); ENGINE=ray: at once, on a Ray cluster
+	$(if $(filter-out local ray,$(value ENGINE)),$(error ENGINE=$(value ENGINE): allowed: ray, or local))
+	.venv/bin/python -m $(if $(filter ray,$(value ENGINE)),tools.run.replicates_on_ray,tools.run.repro $(call option,jobs,JOBS) replicates/dvc.yaml)
 
 verify: setup           ## rerun a revision (REV=..., default HEAD) from nothing, compare it with its dvc.lock and state what came out
 	.venv/bin/python -m tools.verify $(call option,rev,REV) $(call option,who,WHO)

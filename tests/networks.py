@@ -196,7 +196,11 @@ Which of Keras' layers, optimizers and learning-rate schedules can stand in `par
 {_code(set(keras_names.layers()) - always)}.
 
 Layers around another layer are written as `- Bidirectional: {{layer: {{LSTM: {{units: 32}}}}}}`. A layer with `value_range`
-takes `[0, 1]`, which is what the images hold. Refused for all layers:
+takes `[0, 1]`, which is what the images hold. Nothing calls `adapt`, so that `Normalization` needs `mean` and `variance`.
+
+Two layers draw other random numbers than in Keras' `fit`, and the same in each run. `AugMix` chooses its operations once, while
+Keras makes the graph, and not for each batch. A recurrent layer with `dropout` draws masks, which it does not use, for
+validation batches too, and these are larger here. Refused for all layers:
 
 {arguments}
 
@@ -223,14 +227,15 @@ arguments count steps, as in Keras; an epoch's steps are those of the training s
 The values here are the defaults; without the last two blocks, nothing is watched.
 
 ```yaml
-    label_smoothing: 0.0        # of the loss, that of the validation split too; `evaluate` reports the loss without it
+    label_smoothing: 0.0        # of the loss, that of the validation split too
     class_weight: {{}}            # {{3: 2.0}}: each 3 counts twice in the training loss; digits without a weight count once, with 0 not at all
     early_stopping: {_flow(EarlyStopping())}
     reduce_lr_on_plateau: {_flow(ReduceLROnPlateau())}
 ```
 
 All are arguments of Keras' `fit`, losses and callbacks, and compute what these compute. `reduce_lr_on_plateau` and a
-schedule exclude each other. For one run: `dvc exp run -S 'models.mlp.class_weight={{3: 2.0}}'`.
+schedule exclude each other. The loss that `evaluate` reports is the cross-entropy alone, without label smoothing and
+regularizers. For one run: `dvc exp run -S 'models.mlp.class_weight={{3: 2.0}}'`.
 """
 
 

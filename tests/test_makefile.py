@@ -54,3 +54,10 @@ def test_files_are_utf_8_in_every_locale():
     rules = "show: ; @.venv/bin/python -c 'from pathlib import Path; print(len(Path(\"README.md\").read_text()))'"
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert int(run(rules, "show", **locale)) == len((ROOT / "README.md").read_text("utf-8"))
+
+
+def test_an_engine_that_there_is_not_is_named():
+    command = ["make", "--dry-run", "SETUP=true", "replicates", f"ENGINE={TEXT}"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode and f"ENGINE={TEXT}: allowed: ray, or local" in done.stderr
+    assert "tools.run" not in done.stdout

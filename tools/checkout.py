@@ -40,7 +40,8 @@ def commit_of(rev: str) -> str:
         except UserError as error:
             reason = error
     git(ROOT, "rev-parse", "--git-dir")  # its error says why Git reads nothing here: no repository, or another owner's
-    raise UserError(f"{rev}: no such branch, tag or commit here; `git fetch` may bring it, or name another ({reason})")
+    advice = "`git fetch` may bring it, or name another with BASE=... or REV=..."
+    raise UserError(f"{rev}: no such branch, tag or commit here; {advice} ({reason})")
 
 
 @cache

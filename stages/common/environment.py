@@ -44,8 +44,10 @@ PINNED = {
 }
 
 # Other settings of these libraries change bits or stop a stage, and nobody knows all of them: the one that is advised for
-# inference, TF_ONEDNN_ASSUME_FROZEN_WEIGHTS, spoils a training. Those of logs and of a GPU's memory may stay.
-SETTINGS = re.compile("(DNNL|KERAS|NPY|ONEDNN|OV|TF)_(?!BACKEND$|CPP_|FORCE_GPU_|GPU_)")
+# inference, TF_ONEDNN_ASSUME_FROZEN_WEIGHTS, spoils a training. Those of logs, of a GPU's memory, of which GPUs there are,
+# and of JAX's cache of compiled code may stay.
+KEPT = "BACKEND$|CPP_|FORCE_GPU_|GPU_|LOG|COMPILATION_CACHE_|ENABLE_COMPILATION_CACHE$|PERSISTENT_|(CUDA|ROCM)_VISIBLE_"
+SETTINGS = re.compile(f"(DNNL|JAX|KERAS|NPY|ONEDNN|OV|TF)_(?!{KEPT})")
 
 
 def forget_settings() -> None:

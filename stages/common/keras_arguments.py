@@ -26,6 +26,11 @@ LEAST = {
     "gradient_accumulation_steps": 2, "loss_scale_factor": sys.float_info.min, "weight_decay": 0.0,
 }  # fmt: skip
 KERAS_RANGE = (0, 255)  # the default of `value_range`
+# Of layers that Keras' `adapt` would fit to the data: what they need instead, because no stage calls it.
+ADAPTED = {"Discretization": ["bin_boundaries"], "Normalization": ["mean", "variance"]}
+# Python's numbers, tuples and None, which YAML takes for texts; but for TEXTS, no argument of Keras is a text that starts so.
+TEXTS = ("name", "exclude_layers")
+PYTHON = re.compile(r"None$|\(|[-+]?\.?\d")
 
 
 def _named_problems(package: str, kind: str, allowed: list[str], block: dict[str, Any]) -> dict[str, str]:
@@ -59,6 +64,8 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
     if defaults.get("value_range") == KERAS_RANGE and "value_range" not in given:
         text = "missing; Keras takes the values to be 0 to 255 unless told, and here they are 0 to 1: add [0, 1]"
         problems["value_range"] = text
+    unfitted = [key for key in ADAPTED.get(name, ()) if given.get(key) is None]
+    problems |= dict.fromkeys(unfitted, f"missing; {name} needs this argument, because no stage fits it to the images")
     missing = [key for key, default in defaults.items() if default is keras_names.REQUIRED and key not in given]
     return problems | dict.fromkeys(missing, f"missing; {name} needs this argument")
 
@@ -73,6 +80,8 @@ def _value_problem(argument: str, value: Any, default: Any) -> str | None:
     """What is wrong with the value of a Keras argument that has this default, or None."""
     parts = value if isinstance(value, list) else [value]
     kind = argument.rpartition("_")[2]
+    if argument not in TEXTS and any(isinstance(part, str) and PYTHON.match(part) for part in parts):
+        return "YAML takes it for a text; write 0.5 for 1/2, [3, 3] for (3, 3), null for None, and no quotes"
     if kind in OBJECTS and value is not None:
         return _object_problem(f"{kind}s", value)
     if argument == "name" and not (isinstance(value, str) and re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.-]*", value)):

@@ -6,7 +6,7 @@ import inspect
 import pytest
 
 from stages.common import keras_names
-from stages.common.keras_arguments import _argument_problems
+from stages.common.keras_arguments import ADAPTED, _argument_problems
 from stages.common.keras_names import LAYER_ARGUMENTS, REFUSED_LAYERS, REQUIRED
 
 
@@ -116,7 +116,12 @@ def test_no_argument_s_own_default_is_refused_but_for_those_that_say_why(package
     for name in allowed():
         for argument, default in keras_names.arguments(package, name).items():
             given = list(default) if isinstance(default, tuple) else default
-            if default is not REQUIRED and argument not in ("value_range", "x_factor", "y_factor"):
+            if default is not REQUIRED and argument not in (
+                "value_range",
+                "x_factor",
+                "y_factor",
+                *ADAPTED.get(name, []),
+            ):
                 assert argument not in _argument_problems(package, name, {argument: given}), (name, argument)
     assert not {"get", "serialize", "deserialize"} & keras_names.names(package).keys()
 

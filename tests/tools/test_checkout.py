@@ -23,7 +23,7 @@ def test_a_command_that_fails_is_named_and_not_its_options(tmp_path):
 
 @pytest.mark.parametrize("name", ["nosuch", "--output=x", "HEAD:README.md"])
 def test_an_unknown_revision_is_named(name):
-    with pytest.raises(UserError, match=f"^{name}: no such branch, tag or commit here"):
+    with pytest.raises(UserError, match=f"^{name}: no such branch, tag or commit here; .* BASE=.* or REV="):
         checkout.commit_of(name)
 
 
