@@ -31,15 +31,14 @@ class Mean:
 
 
 def compile_evaluate(
-    network: keras.Sequential, loss_of_examples: Callable = losses.of_examples, with_layers: bool = False
+    network: keras.Sequential, loss_of_examples: Callable = losses.of_examples
 ) -> Callable[[np.ndarray, np.ndarray], tuple]:
     """Compile `evaluate(images, labels)`: mean loss and accuracy as a dict, and probabilities float32 (n, classes).
 
-    Images are float32 (n, ...), labels whole numbers (n,). `with_layers`: the loss includes the layers' own losses
-    (regularisation), as Keras counts it.
+    Images are float32 (n, ...), labels whole numbers (n,). The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
-    run = backend.compile_batch(network, loss_of_examples, with_layers)
+    run = backend.compile_batch(network, loss_of_examples)
 
     def evaluate(images: np.ndarray, labels: np.ndarray) -> tuple[dict[str, float], np.ndarray]:
         mean, batches = Mean(), []

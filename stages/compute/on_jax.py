@@ -118,7 +118,7 @@ def compile_steps(
     return run_steps
 
 
-def compile_batch(network: keras.Model, loss_of_examples: Callable, with_layers: bool) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable) -> Callable:
     """See `on_tensorflow.compile_batch`."""
 
     @jax.jit
@@ -127,7 +127,7 @@ def compile_batch(network: keras.Model, loss_of_examples: Callable, with_layers:
             trainable, fixed, _shared(images), return_losses=True, training=False
         )
         each, correct = loss_of_examples(labels, probabilities)
-        return jnp.sum(each) + losses.of_layers(added if with_layers else []) * len(labels), correct, probabilities
+        return jnp.sum(each) + losses.of_layers(added) * len(labels), correct, probabilities
 
     return lambda images, labels: run(
         _values(network.trainable_variables), _values(network.non_trainable_variables), images, labels

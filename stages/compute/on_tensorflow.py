@@ -107,17 +107,16 @@ def compile_steps(
     return run_steps
 
 
-def compile_batch(network: keras.Model, loss_of_examples: Callable, with_layers: bool) -> Callable:
+def compile_batch(network: keras.Model, loss_of_examples: Callable) -> Callable:
     """Compile `run(images, labels)`: a batch's sums of the loss and of the correct answers, and its probabilities.
 
-    `with_layers`: the loss includes the layers' own losses (regularisation), as Keras counts it.
+    The loss includes the layers' own losses (regularisation), as Keras counts it.
     """
 
     @tf.function(autograph=False)
     def run(images, labels):
         probabilities = network(images, training=False)
         each, correct = loss_of_examples(labels, probabilities)
-        added = losses.of_layers(network.losses if with_layers else [])
-        return tf.reduce_sum(each) + added * labels.shape[0], correct, probabilities
+        return tf.reduce_sum(each) + losses.of_layers(network.losses) * labels.shape[0], correct, probabilities
 
     return run

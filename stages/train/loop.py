@@ -79,7 +79,7 @@ def fit(
     loss = partial(losses.of_examples, smoothing=model.label_smoothing)
     weighted = partial(loss, weights=[model.class_weight.get(digit, 1.0) for digit in range(CLASSES)])
     run_steps = backend.compile_steps(network, optimizer, model.batch_size, weighted if model.class_weight else loss)
-    evaluate = compile_evaluate(network, loss, with_layers=True)
+    evaluate = compile_evaluate(network, loss)
     callbacks = _callbacks(network, optimizer, model)
     data = backend.constant(train.images), backend.constant(train.labels.astype(np.int32))
     history = _resume(checkpoint, network, optimizer, callbacks.callbacks) if checkpoint else []
