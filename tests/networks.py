@@ -227,14 +227,15 @@ arguments count steps, as in Keras; an epoch's steps are those of the training s
 The values here are the defaults; without the last two blocks, nothing is watched.
 
 ```yaml
-    label_smoothing: 0.0        # of the loss, that of the validation split too; `evaluate` reports the loss without it
+    label_smoothing: 0.0        # of the loss, that of the validation split too
     class_weight: {{}}            # {{3: 2.0}}: each 3 counts twice in the training loss; digits without a weight count once, with 0 not at all
     early_stopping: {_flow(EarlyStopping())}
     reduce_lr_on_plateau: {_flow(ReduceLROnPlateau())}
 ```
 
 All are arguments of Keras' `fit`, losses and callbacks, and compute what these compute. `reduce_lr_on_plateau` and a
-schedule exclude each other. For one run: `dvc exp run -S 'models.mlp.class_weight={{3: 2.0}}'`.
+schedule exclude each other. The loss that `evaluate` reports has no label smoothing, and what regularizers add is in it, as in Keras'
+`evaluate`. For one run: `dvc exp run -S 'models.mlp.class_weight={{3: 2.0}}'`.
 """
 
 

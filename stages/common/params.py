@@ -119,15 +119,6 @@ class Model(Strict):
     early_stopping: EarlyStopping | None = None
     reduce_lr_on_plateau: ReduceLROnPlateau | None = None
 
-    @field_validator("layers")
-    @classmethod
-    def _get_normalised_images(cls, layers: list[Layer]) -> list[Layer]:
-        scale = layers[0].arguments.get("scale") if layers[0].name == "Rescaling" else None
-        if isinstance(scale, float) and 0 < scale < 0.01:  # about 1/255 or 1/127.5
-            text = f"is {scale}; the images hold 0 to 1 already, not 0 to 255; leave the layer out"
-            refuse({"0.Rescaling.scale": text})
-        return layers
-
     @field_validator("early_stopping", "reduce_lr_on_plateau")
     @classmethod
     def _needs_validation(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:

@@ -40,9 +40,21 @@ def train(
         checkpoint.remove()
 
 
+def warn_where_divided_again(version: str, model: Model) -> None:
+    """The tutorial's mistake: images that hold 0 to 1 are divided by 255 once more."""
+    first = model.layers[0]
+    scale = first.arguments.get("scale")
+    if first.name == "Rescaling" and isinstance(scale, float) and 0 < scale < 0.01:  # about 1/255 or 1/127.5
+        cli.warn(
+            f"params.yaml: models.{version}.layers.0.Rescaling.scale: is {scale}, but the images hold 0 to 1 already, not 0 to "
+            "255; leave the layer out"
+        )
+
+
 def main() -> None:
     """Command line."""
     params, version, model = of_version(__doc__)
+    warn_where_divided_again(version, model)
     computing = compute.set_up(params, params.data_parallel)
     digits = mnist.load(paths.PREPARED, "train")
     settings = params.model_dump(include=set(ComputeSettings.model_fields))

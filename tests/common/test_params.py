@@ -106,7 +106,6 @@ IN_PLACE_OF_FLATTEN = [
     ("Dropout: {rate: 0.5, seed: None}", ".Dropout.seed: is 'None'; YAML takes it for a text; ...null for None"),
     ("RandomTranslation: {height_factor: [-1/8, 1/8]}", ".RandomTranslation.height_factor: is ['-1/8', '1/8']; YAML"),
     # what the images hold, and what `adapt` would learn of them
-    ("Rescaling: {scale: 0.00392156862}", ".Rescaling.scale: is 0.00392156862; the images hold 0 to 1 already"),
     ("Normalization", ".Normalization.mean: missing; ...no stage fits it to the images"),
     ("Normalization: {mean: 0.1307, variance: null}", ".Normalization.variance: missing; Normalization needs"),
     ("Discretization: {num_bins: 4}", ".Discretization.bin_boundaries: missing; Discretization needs"),

@@ -6,12 +6,13 @@ import json
 import keras
 import numpy as np
 import pytest
+from ruamel.yaml import YAML
 
 from stages.common.cli import UserError
 from stages.common.params import Model
 from stages.evaluate import evaluate
 from stages.outputs import read_fingerprints, read_history
-from stages.train.__main__ import train
+from stages.train.__main__ import train, warn_where_divided_again
 from stages.train.checkpoint import Checkpoint
 from tests.conftest import ROOT, lay
 from tests.train.test_loop import CutOff
@@ -88,3 +89,14 @@ def test_a_bad_parameter_file_stops_the_stage_before_it_works(stage, tmp_path):
     assert "models.cnn.epochs" in done.stderr
     assert "Traceback" not in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+@pytest.mark.parametrize(
+    ("layer", "warned"), [("{scale: 0.00392}", True), ("{scale: 0.5}", False), ("{scale: [0.5]}", False)]
+)
+def test_who_divides_by_255_again_is_warned(layer, warned, capfd):
+    layers = [{"Rescaling": YAML(typ="safe").load(layer)}, *MLP["layers"]]
+    warn_where_divided_again("v", Model.model_validate(MLP | {"layers": layers}))
+    assert (
+        "models.v.layers.0.Rescaling.scale: is 0.00392, but the images hold 0 to 1" in capfd.readouterr().err
+    ) == warned
