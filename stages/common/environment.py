@@ -50,6 +50,18 @@ KEPT = "BACKEND$|CPP_|FORCE_GPU_|GPU_|LOG|COMPILATION_CACHE_|ENABLE_COMPILATION_
 SETTINGS = re.compile(f"(DNNL|JAX|KERAS|NPY|ONEDNN|OV|TF)_(?!{KEPT})")
 
 
+def open_closed_streams() -> None:
+    """Give standard input, output and error somewhere to go if they are closed (`2>&-`), for this process and its children.
+
+    DVC and the libraries are not made for that, and the next file that is opened would get what is written to them.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        if getattr(sys, name) is None:
+            os.dup2(os.open(os.devnull, os.O_RDWR), number)
+            os.set_inheritable(number, True)
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+
+
 def forget_settings() -> None:
     """Remove the user's settings of the libraries that compute, so that only those below decide."""
     for name in filter(SETTINGS.match, list(os.environ)):
@@ -78,6 +90,7 @@ def check_versions(lock: str) -> None:
             sys.exit(f"error: requirements/{lock}.txt: {'; '.join(wrong)}: run `make setup`")
 
 
+open_closed_streams()
 forget_pythonpath()
 check_versions("compute")
 forget_settings()

@@ -52,6 +52,7 @@ FORMATS = tuple(
     )
 )
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
+WEBP_ANIMATION, WEBP_ALPHA = 0x02, 0x10  # flags of its VP8X chunk (RFC 9649, 2.7)
 REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height, far above what is kept
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
@@ -127,6 +128,9 @@ def _open_image(data: bytes, notes: list[str]) -> Image.Image:
         image.info.pop("xmp", None)  # how to turn it is said in the file's own boxes, and nowhere else
         _check(image)
         return image
+    if data[8:16] == b"WEBPVP8X" and data[20:21] and data[20] & WEBP_ANIMATION:
+        # Its first image may leave a margin, which shows only in the transparency, black in place of white without it.
+        data = data[:20] + bytes([data[20] | WEBP_ALPHA]) + data[21:]
     reader = _Reader(data)
     if data.startswith(b"\xff\xd8\xff"):
         # Not by Image.open, which refuses by its size what can be read at a reduced one.

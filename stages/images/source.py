@@ -10,7 +10,8 @@ import html
 import os
 import re
 import stat
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,15 @@ from stages.common.cli import UserError
 from stages.images.limits import MAX_BYTES, ImageError
 
 READ_TIMEOUT = 60  # seconds that a web server may say nothing; it may take ten times as long for an image
+PAUSES = 1, 4  # seconds after which a web server that fails is asked again
+NOT_ONE_FILE = {
+    None,
+    0,
+    401,
+    407,
+    429,
+    503,
+}  # answers that are not about one file: none, redirects without end, a key, load
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 
@@ -74,18 +84,21 @@ def _walk_url(url: str) -> set[str]:
     names, folders, waiting = set(), {""}, [""]  # a web page may link twice to an image, and to itself
     while waiting:
         below = waiting.pop()
-        with _remote(image_path(url, below) if below else url) as (system, folder):
-            is_web, start = "http" in system.protocol, folder.rstrip("/") + "/"
-            for entry in system.ls(folder, detail=True):
-                path = html.unescape(entry["name"]) if is_web else entry["name"]
-                name = path.removeprefix(start).rstrip("/")
-                if not path.startswith(start) or not name or _is_hidden(name) or (is_web and {"?", "#"} & set(name)):
-                    continue  # among these are links upwards, and links that sort the page anew or lead to a place in it
-                if entry["type"] != "directory":
-                    names.add(below + name)
-                elif (inner := f"{below}{name}/") not in folders:
-                    folders.add(inner)
-                    waiting.append(inner)
+        listed = image_path(url, below) if below else url
+        folder, entries = _ask(listed, lambda system, path: (path, system.ls(path, detail=True)))
+        is_web, start = _is_web(url), folder.rstrip("/") + "/"
+        for entry in entries:
+            path = entry["name"]
+            if is_web:
+                path = html.unescape(path).partition("#")[0].replace("/./", "/")
+            name = path.removeprefix(start).rstrip("/")
+            if not path.startswith(start) or not name or _is_hidden(name) or (is_web and name.startswith("?")):
+                continue  # among these are links upwards, and links that sort the page anew
+            if entry["type"] != "directory" or (is_web and "?" in name):
+                names.add(below + name)
+            elif (inner := f"{below}{name}/") not in folders:
+                folders.add(inner)
+                waiting.append(inner)
     return names
 
 
@@ -96,6 +109,10 @@ def _is_hidden(name: str) -> bool:
 def is_url(folder: Path | str) -> bool:
     """Whether images are read over fsspec, and not from a folder of this machine."""
     return re.match(r"[A-Za-z][\w+.-]*://", str(folder)) is not None
+
+
+def _is_web(url: str) -> bool:
+    return re.match("https?:", url) is not None
 
 
 def image_path(folder: Path | str, name: str) -> str:
@@ -123,16 +140,47 @@ def _remote(url: str) -> Iterator[tuple[Any, str]]:
     except Exception as error:  # noqa: BLE001
         raise UserError(
             f"inference.images: {url}: {_reason(error)}; check the address, your access and the network"
-        ) from None
+        ) from error
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, FileNotFoundError) and not hasattr(error.__cause__, "response"):  # which S3's errors have
-        error = error.__cause__ or error  # fsspec's for any status of a web server
-    if getattr(error, "status", None):
-        return f"the server answers {error.status} ({error.message})"
+def _ask(url: str, use: Callable[[Any, str], Any]) -> Any:
+    """What `use(file system, path)` gets from a URL; a web server that fails now and then is asked again.
+
+    Raises as `_remote`, with the library's error as the cause.
+    """
+    for pause in PAUSES if _is_web(url) else ():  # S3's library does so by itself
+        try:
+            with _remote(url) as (system, path):
+                return use(system, path)
+        except UserError as error:
+            status = _status(error.__cause__)
+            if status is not None and status < 500 and status != 429:
+                raise
+        time.sleep(pause)
+    with _remote(url) as (system, path):
+        return use(system, path)
+
+
+def _status(error: BaseException | None) -> int | None:
+    """The status that a web server has answered with; 0 where it redirects without end, None without an answer."""
+    origin = _origin(error)
+    return getattr(origin, "status", 404 if isinstance(origin, FileNotFoundError) else None)
+
+
+def _origin(error: BaseException | None) -> BaseException | None:
+    """What lies behind fsspec's error for any status of a web server; S3's errors have a `response`."""
+    is_fsspecs = isinstance(error, FileNotFoundError) and not hasattr(error.__cause__, "response")
+    return (is_fsspecs and error.__cause__) or error
+
+
+def _reason(error: BaseException) -> str:
+    error = _origin(error)
     if isinstance(error, FileNotFoundError):
         return "there is no such file or folder"
+    if status := _status(error):
+        return f"the server answers {status} ({error.message})"
+    if status == 0:
+        return "the server redirects without end"
     if isinstance(error, TimeoutError):
         return "the server has stopped answering"
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
@@ -140,7 +188,7 @@ def _reason(error: Exception) -> str:
 
 def _options(url: str) -> dict[str, Any]:
     """What fsspec is told beside the URL."""
-    if not re.match("https?:", url):
+    if not _is_web(url):
         return {}
     from aiohttp import ClientTimeout
 
@@ -162,28 +210,35 @@ def read_file(path: Path | str) -> bytes:
 
 
 def _read_url(url: str) -> bytes:
-    data = bytearray()
-    with _remote(url) as (system, path):
-        try:
-            with system.open(path, "rb") as file:
-                while len(data) <= MAX_BYTES and (more := file.read(MAX_BYTES + 1 - len(data))):
-                    data += more  # of a web server's file of unknown length, what has arrived
-        except (FileNotFoundError, PermissionError) as error:
-            if not _is_about_one_file(error, system):
-                raise
-            raise ImageError("permission denied" if isinstance(error, PermissionError) else _reason(error)) from None
+    try:
+        data = _ask(url, _fetch)
+    except UserError as error:
+        if not _is_web(url) or _status(error.__cause__) in NOT_ONE_FILE:
+            raise
+        raise ImageError(_reason(error.__cause__)) from None
     _check_size(len(data))
+    return data
+
+
+def _fetch(system: Any, path: str) -> bytes:
+    data = bytearray()
+    try:
+        with system.open(path, "rb") as file:
+            while len(data) <= MAX_BYTES and (more := file.read(MAX_BYTES + 1 - len(data))):
+                data += more  # of a web server's file of unknown length, what has arrived
+    except (FileNotFoundError, PermissionError) as error:
+        if not _is_about_one_file(error, system):
+            raise
+        raise ImageError("permission denied" if isinstance(error, PermissionError) else _reason(error)) from None
     return bytes(data)
 
 
 def _is_about_one_file(error: OSError, system: Any) -> bool:
-    """Whether a server that has others does not give this one; else the network or the user's key is at fault."""
-    if "http" in system.protocol:
-        return getattr(error.__cause__, "status", None) in (403, 404, 410)
+    """Whether storage that has others does not give this one; else the network or the user's key is at fault."""
     if "s3" in system.protocol:
         code = getattr(error.__cause__, "response", {}).get("Error", {}).get("Code")
         return code in (None, "403", "404", "AccessDenied", "InvalidObjectState", "NoSuchKey")
-    return True
+    return "http" not in system.protocol
 
 
 def _check_size(size: int) -> None:

@@ -88,6 +88,14 @@ def test_ctrl_c_ends_quietly_with_the_status_that_shells_expect():
     assert process.returncode == 130
 
 
+@pytest.mark.parametrize("closed", ["2>&-", ">&- 2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_error_and_no_file_gets_what_is_written_to_them(tmp_path, closed):
+    """As a `cron` job or a service may have it."""
+    body = f"import os\ncli.warn('odd')\nwith open({str(tmp_path / 'a')!r}, 'w') as file:\n    file.write('a')\n    os.write(2, b'b')"
+    done = subprocess.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command(body)], cwd=ROOT, check=False)
+    assert (done.returncode, (tmp_path / "a").read_text()) == (0, "a")
+
+
 @pytest.mark.parametrize("unbuffered", ["", "1"])
 def test_a_reader_that_is_gone_ends_the_command_quietly(unbuffered):
     """As in `python -m stages.prepare ... |& head -1`."""

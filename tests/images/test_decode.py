@@ -647,6 +647,19 @@ def test_a_gif_shows_white_beside_a_first_image_that_is_smaller_than_its_screen(
     assert (seen == expected).all()
 
 
+def test_an_animated_webp_shows_white_beside_a_first_image_that_is_smaller_than_its_canvas(tmp_path):
+    """As browsers show it. Its one pixel is blue, in the middle of a row of 5."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        return kind + struct.pack("<I", len(content)) + content + bytes(len(content) % 2)
+
+    blue = encoded(Image.new("RGB", (1, 1), "blue"), "WEBP", lossless=True)[12:]
+    frame = chunk(b"ANMF", b"\1\0\0" + bytes(13) + blue)  # at twice 1, 0
+    canvas = chunk(b"VP8X", b"\x02\0\0\0\4\0\0\0\0\0") + chunk(b"ANIM", bytes(6))
+    seen = read(tmp_path, b"RIFF" + struct.pack("<I", 4 + len(canvas + frame)) + b"WEBP" + canvas + frame)
+    assert seen.tolist() == [[[255] * 3] * 2 + [[0, 0, 255]] + [[255] * 3] * 2]
+
+
 def test_a_bmp_whose_transparency_is_0_everywhere_shows_its_colours(tmp_path):
     content = bytearray(encoded(with_transparent_left_half(), "BMP"))
     content[14:18], content[30] = struct.pack("<I", 108), 3  # a header with masks, in place of one without

@@ -16,11 +16,15 @@ from stages.images.source import image_path, list_images, read_file
 
 IMAGE = bytes(range(256)) * 1000
 PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">up</a> <a href="./../">up</a> <a href="./">here</a> <a href="#top">top</a>
-<a href="a.jpg">a</a> <a href="below/">below</a> <a href="below/b.jpg">b</a> <a href="c&amp;d.jpg">c&amp;d</a>"""
+<a href="a.jpg">a</a> <a href="below/">below</a> <a href="below/b.jpg">b</a> <a href="c&amp;d.jpg">c&amp;d</a>
+<a href="./e.jpg">e, as Caddy has it</a> <a href="a.jpg#top">a</a> <a href="f.jpg?v=1&amp;w=2">f</a> <a href="?page=2">2</a> <a href="g.php?dir=h/">h</a>"""
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/dripping/`; `/closed/`; `/STATUS/`."""
+    """`/pieces/`: a folder of images that come in pieces, and no length is said; `/stalling/`; `/dripping/`; `/closed/`; `/STATUS/`.
+
+    `/flaky/` fails when a page or an image is asked for the first time, whatever it says of its head.
+    """
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -29,7 +33,11 @@ class Handler(http.server.BaseHTTPRequestHandler):
         kind, *names = self.path.removeprefix("http://images.invalid").strip("/").split("/")
         is_page = not names or names == ["below"]
         closed = kind == "closed" and names == ["below"]
-        self.send_response(int(kind) if kind.isdigit() and not is_page else 404 if kind == "none" or closed else 200)
+        status = int(kind) if kind.isdigit() and not is_page else 404 if kind == "none" or closed else 200
+        if kind == "flaky" and self.command == "GET" and self.path not in self.server.asked:
+            self.server.asked.add(self.path)
+            status = 503
+        self.send_response(status)
         self.send_header("Content-Type", "text/html" if is_page else "image/jpeg")
         if kind == "stalling" and not is_page:
             self.send_header("Content-Length", str(len(IMAGE)))
@@ -53,13 +61,18 @@ class Handler(http.server.BaseHTTPRequestHandler):
 @contextmanager
 def served(handler: type[http.server.BaseHTTPRequestHandler]) -> Iterator[str]:
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        server.ended = threading.Event()
+        server.ended, server.asked = threading.Event(), set()
         threading.Thread(target=server.serve_forever).start()
         try:
             yield f"http://127.0.0.1:{server.server_port}"
         finally:
             server.ended.set()
             server.shutdown()
+
+
+@pytest.fixture(autouse=True)
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(source, "PAUSES", (0, 0))
 
 
 @pytest.fixture(scope="module")
@@ -70,8 +83,14 @@ def site() -> Iterator[str]:
 
 def test_images_of_a_web_server_are_read_to_their_end_and_its_other_links_left_out(site):
     names = list_images(f"{site}/pieces")
-    assert names == ["a.jpg", "below/b.jpg", "c&d.jpg"]
-    assert [read_file(image_path(f"{site}/pieces", name)) for name in names] == [IMAGE] * 3
+    assert names == ["a.jpg", "below/b.jpg", "c&d.jpg", "e.jpg", "f.jpg?v=1&w=2", "g.php?dir=h"]
+    assert [read_file(image_path(f"{site}/pieces", name)) for name in names] == [IMAGE] * 6
+
+
+def test_a_web_server_that_fails_now_and_then_is_asked_again(site):
+    names = list_images(f"{site}/flaky")
+    assert names == list_images(f"{site}/pieces")
+    assert read_file(image_path(f"{site}/flaky", names[0])) == IMAGE
 
 
 def test_a_web_server_is_reached_by_the_proxy_that_the_environment_names(site, monkeypatch):
@@ -84,7 +103,7 @@ def test_a_folder_of_a_web_server_that_cannot_be_listed_is_not_left_out(site):
         list_images(f"{site}/closed")
 
 
-@pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (500, "Internal Server Error")])
+@pytest.mark.parametrize(("status", "reason"), [(401, "Unauthorized"), (503, "Service Unavailable")])
 def test_the_answer_of_a_web_server_is_said(site, status, reason):
     url = image_path(f"{site}/{status}", list_images(f"{site}/{status}")[0])
     with pytest.raises(UserError) as error:
@@ -92,7 +111,7 @@ def test_the_answer_of_a_web_server_is_said(site, status, reason):
     assert str(error.value).startswith(f"inference.images: {url}: the server answers {status} ({reason}); check the")
 
 
-@pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (404, "Not Found"), (410, "Gone")])
+@pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (404, "Not Found"), (500, "Internal Server Error")])
 def test_an_image_that_a_web_server_does_not_give_is_unreadable_alone(site, status, reason):
     with pytest.raises(ImageError, match=rf"^the server answers {status} \({reason}\)$"):
         read_file(f"{site}/{status}/a.jpg")

@@ -16,6 +16,7 @@ from dvc.dependency import ParamsDependency
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.stage import Stage
+from dvc.stage.exceptions import StageCmdFailedError
 from dvc.utils import relpath
 from ruamel.yaml import YAML
 
@@ -23,6 +24,7 @@ from stages.common import cli
 from stages.common.cli import UserError
 from tools.names import first_few
 
+KILLED = "exited with 137", "exited with -9"  # SIGKILL, as the shell says it, and as Python does
 SAVE_DEPS, RUN_STAGE = Stage.save_deps, dvc.stage.run_stage
 
 
@@ -52,9 +54,17 @@ def _about(file: str) -> tuple[int, int, int] | None:
 
 
 def _run_stage(stage: Stage, dry: bool = False, force: bool = False, **options: object) -> None:
-    """DVC's function; remembers what the stage depends on before it runs."""
+    """DVC's function; remembers what the stage depends on before it runs, and says what its being killed may mean."""
     stage.seen_before = seen(stage)
-    RUN_STAGE(stage, dry, force, **options)
+    try:
+        RUN_STAGE(stage, dry, force, **options)
+    except StageCmdFailedError as error:
+        if not str(error).endswith(KILLED):
+            raise
+        raise DvcException(
+            f"{error}: it was killed, as Linux does where memory runs out, in a container of little memory for example; "
+            "close other programs or give it more, and run the command again"
+        ) from None
 
 
 def _save_deps(stage: Stage, allow_missing: bool = False) -> None:

@@ -62,6 +62,14 @@ def test_an_edit_while_a_stage_runs_fails_it(project, change, name, jobs):
     assert "Running stage" not in project.run()
 
 
+@pytest.mark.parametrize("jobs", ["1", "2"])
+def test_a_stage_that_is_killed_is_said_to_lack_memory(project, jobs):
+    edit(project.folder / "dvc.yaml", "python -m stages.slow", "kill -9 $$")
+    output = project.run("--jobs", jobs, status=1)
+    assert "slow" in output
+    assert "it was killed, as Linux does where memory runs out" in output
+
+
 def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
     """Which has no outputs in dvc.lock that would differ, as those of `make replicates`."""
     edit(project.folder / "dvc.yaml", "outs: [out]", "")
