@@ -21,14 +21,8 @@ from stages.images.limits import MAX_BYTES, ImageError
 
 READ_TIMEOUT = 60  # seconds that a web server may say nothing; it may take ten times as long for an image
 PAUSES = 1, 4  # seconds after which a web server that fails is asked again
-NOT_ONE_FILE = {
-    None,
-    0,
-    401,
-    407,
-    429,
-    503,
-}  # answers that are not about one file: none, redirects without end, a key, load
+# Answers that are not about one file: none, redirects without end, a key, load.
+NOT_ONE_FILE = None, 0, 401, 407, 429, 503
 CACHE_OBJECT = re.compile(r"/files/md5/([0-9a-f]{2})/([0-9a-f]{30})$")
 
 

@@ -38,6 +38,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             self.server.asked.add(self.path)
             status = 503
         self.send_response(status)
+        if status == 302:
+            self.send_header("Location", self.path)
         self.send_header("Content-Type", "text/html" if is_page else "image/jpeg")
         if kind == "stalling" and not is_page:
             self.send_header("Content-Length", str(len(IMAGE)))
@@ -109,6 +111,11 @@ def test_the_answer_of_a_web_server_is_said(site, status, reason):
     with pytest.raises(UserError) as error:
         read_file(url)
     assert str(error.value).startswith(f"inference.images: {url}: the server answers {status} ({reason}); check the")
+
+
+def test_a_web_server_that_redirects_without_end_is_named(site):
+    with pytest.raises(UserError, match="/302/a.jpg: the server redirects without end; check the address"):
+        read_file(f"{site}/302/a.jpg")
 
 
 @pytest.mark.parametrize(("status", "reason"), [(403, "Forbidden"), (404, "Not Found"), (500, "Internal Server Error")])
