@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 
 from benchmarks import gate, inference, jobs, lower_bounds, networks, pipeline, recipes, scaling, training
-from benchmarks.side_by_side import ROOT, ROUNDS, answers_in_turn, in_turn
+from benchmarks.side_by_side import ROOT, TURNS, answers_in_turn, in_turn
 from tools.verify.promise import cpu_info
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -28,12 +28,12 @@ def machine() -> dict:
         "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30),
         "versions": {"python": platform.python_version()}
         | {name: installed(name) for name in PACKAGES if find_spec(name)},
-        "rounds": ROUNDS,
+        "turns": TURNS,
     }
 
 
 def measure_lower_bounds() -> dict:
-    seconds = in_turn("benchmarks.lower_bounds", ["matrix_products", "copies"])
+    seconds = in_turn("benchmarks.lower_bounds", ["matrix_products", "copies"])["seconds"]
     return {
         "matrix_gflop_per_s": lower_bounds.MATRIX_GFLOP / seconds["matrix_products"],
         "copy_gb_per_s": lower_bounds.COPY_GB / seconds["copies"],
@@ -44,16 +44,16 @@ def measure_lower_bounds() -> dict:
 def measure_training() -> dict:
     names = ["this_project", "native", "keras_fit", "keras_fit_xla", *(["pytorch"] if find_spec("torch") else [])]
     return {
-        version: {"images": images, "seconds": in_turn("benchmarks.training", names, version, images)}
+        version: {"images": images} | in_turn("benchmarks.training", names, version, images)
         for version, images in training.IMAGES.items()
     }
 
 
 def measure_training_growth() -> dict:
-    """Seconds of an epoch over half, once and twice the images, one round each."""
+    """Seconds of an epoch over half, once and twice the images, one turn each."""
 
     def epoch(version: str, images: int) -> float:
-        return in_turn("benchmarks.training", ["this_project"], version, images, rounds=1)["this_project"]
+        return in_turn("benchmarks.training", ["this_project"], version, images, turns=1)["seconds"]["this_project"]
 
     return {
         version: {times * images // 2: epoch(version, times * images // 2) for times in (1, 2, 4)}
@@ -63,30 +63,35 @@ def measure_training_growth() -> dict:
 
 
 def measure_inference() -> dict:
+    """Images a second and the processor time of an image: of images in memory, then of a folder of files."""
     names = ["this_project", "native", "keras_predict", "openvino"]
     names += ["onnx_runtime"] if find_spec("onnxruntime") and find_spec("tf2onnx") else []
-    seconds = in_turn("benchmarks.inference", names)
-    per_s = {name: inference.IMAGES / value for name, value in seconds.items()}
-    seconds = in_turn("benchmarks.inference", ["folder_end_to_end", "folder_end_to_end_native"], inference.FOLDER)
-    return {"images_per_s": per_s | {name: inference.FOLDER / value for name, value in seconds.items()}}
+    decoded = in_turn("benchmarks.inference", names)
+    files = in_turn(
+        "benchmarks.inference", ["folder_end_to_end", "folder_end_to_end_native"], inference.FOLDER, turns=2
+    )
+    both = [(decoded, inference.IMAGES), (files, inference.FOLDER)]
+    return {
+        "images_per_s": {name: count / value for taken, count in both for name, value in taken["seconds"].items()},
+        "cpu_s": {name: value / count for taken, count in both for name, value in taken["cpu_seconds"].items()},
+    }
 
 
 def measure_photos() -> dict:
     """Photos of 12 megapixels as phones and messengers save them, by their bytes, and the computing alone beside them."""
-    computing = in_turn("benchmarks.inference", ["this_project", "native"])
-    per_s = {name: inference.IMAGES / seconds for name, seconds in computing.items()}
-    return {"computing_per_s": per_s} | {
+    computing = in_turn("benchmarks.inference", ["this_project"], turns=2)["seconds"]["this_project"]
+    return {"computing_per_s": inference.IMAGES / computing} | {
         name: measure_photos_of(quality) for name, quality in inference.PHOTO_QUALITIES.items()
     }
 
 
 def measure_photos_of(quality: int) -> dict:
-    names = [f"photos_{name}" for name in ("this_project", "native", "decoded", "keras", "openvino")]
+    names = [f"photos_{name}" for name in ("this_project", "decoded", "keras", "openvino")]
     count = inference.PHOTOS
     with inference.folder_of_jpegs(count, inference.PHOTO_SIZE, quality, different=50) as folder:
-        answers = answers_in_turn("benchmarks.inference", names, str(folder))
+        answers = answers_in_turn("benchmarks.inference", names, str(folder), turns=2)
         size = statistics.mean(path.stat().st_size for path in folder.iterdir())
-    seconds = {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
+    seconds = {name: statistics.median(answer["seconds"] for answer in each[1::2]) for name, each in answers.items()}
     return {
         "images": count,
         "bytes": size,
@@ -119,7 +124,7 @@ PARTS = {
     "training_growth": measure_training_growth,
     "inference": measure_inference,
     "photos": measure_photos,
-    "memory": lambda: {count: inference.stage(count, "local") for count in (100, 1_600)},
+    "memory": lambda: {count: inference.stage(count, "local") for count in (100, 800)},
     "pipeline": pipeline.measure,
 }
 # Measured when asked for, as they take longer: `make bench PARTS="networks ray scaling"`.

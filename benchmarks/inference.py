@@ -16,8 +16,8 @@ from benchmarks.side_by_side import ROOT, memory_mib, unpin
 WEIGHTS = ROOT / "models/resnet50"
 IMAGES = 128  # of a round where nothing is decoded
 BATCH = 32
-FOLDER = 512  # JPEG files
-PHOTOS = 200  # JPEG files of 12 megapixels
+FOLDER = 256  # JPEG files
+PHOTOS = 64  # JPEG files of 12 megapixels
 PHOTO_SIZE = (4000, 3000)
 PHOTO_QUALITIES = {"500 KB": 60, "3 MB": 99}  # of the JPEG encoder, for files of about so many bytes
 MANY = 100_000  # files that are no images
@@ -157,24 +157,20 @@ folder_end_to_end_native = partial(folder_end_to_end, instructions="native")
 
 
 def photos(classify: Callable[[list[Path]], object], folder: str, tick: Callable) -> None:
-    """Rounds of all photos of a folder, after one of a batch that warms up."""
+    """Rounds of all photos of a folder."""
     paths = sorted(Path(folder).iterdir())
-    classify(paths[:BATCH])
     while True:
         tick()
         classify(paths)
 
 
-def photos_this_project(folder: str, tick: Callable, instructions: str = "avx2") -> None:
+def photos_this_project(folder: str, tick: Callable) -> None:
     """This project from photos on the disk to the classes of each; as for the others, the network is loaded before."""
     from stages.infer.classifier import Classifier
 
-    inference, settings = chosen(instructions)
+    inference, settings = chosen("avx2")
     classifier = Classifier(WEIGHTS, inference, BATCH, settings)
     photos(lambda paths: list(classifier.classify(paths)), folder, tick)
-
-
-photos_native = partial(photos_this_project, instructions="native")
 
 
 def photos_decoded(folder: str, tick: Callable) -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from benchmarks.side_by_side import ROOT, ROUNDS, unpin
+from benchmarks.side_by_side import ROOT, TURNS, unpin
 from benchmarks.training import IMAGES
 
 PATH = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
@@ -83,6 +83,6 @@ def measure() -> dict:
             "make repro, nothing to do": ["env", "--unset=MAKEFLAGS", "make", "repro"],
             "status": ["dvc", "status", "dvc.yaml"],
         }
-        rounds = [{name: seconds(clone, *command) for name, command in commands.items()} for _ in range(ROUNDS)]
+        rounds = [{name: seconds(clone, *command) for name, command in commands.items()} for _ in range(TURNS)]
         measured |= {name: statistics.median(each[name] for each in rounds) for name in commands}
         return measured

@@ -1,4 +1,8 @@
-"""Functions measured in turn, each in a process of its own, so that all meet the same moments of a noisy machine."""
+"""Functions measured in turn, each in a process of its own, so that all meet the same moments of a noisy machine.
+
+A turn has two rounds, and the second counts: a host may take the memory of a process that waits for its turn, and the next
+round would wait for it to come back. The very first round also has what a process does once, such as compiling.
+"""
 
 import importlib
 import json
@@ -11,7 +15,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-ROUNDS = 3
+TURNS = 3
 
 
 class Side:
@@ -22,13 +26,10 @@ class Side:
         pipe = subprocess.PIPE
         self.process = subprocess.Popen(command, cwd=ROOT, text=True, stdin=pipe, stdout=pipe, stderr=pipe)
 
-    def start(self) -> None:
-        """Start a round."""
+    def round(self) -> dict:
+        """Run a round; return its `seconds`, `cpu_seconds`, the process' peak `memory_mib` in it, and `row`."""
         self.process.stdin.write("go\n")
         self.process.stdin.flush()
-
-    def answer(self) -> dict:
-        """Wait for the end of the round and return its `seconds`, the process' peak `memory_mib` in it, and `row`."""
         answer = self.process.stdout.readline()
         if not answer:
             raise RuntimeError(self.process.stderr.read()[-2000:])
@@ -42,29 +43,24 @@ class Side:
         self.process.communicate()
 
 
-def in_turn(module: str, functions: list[str], *arguments, rounds: int = ROUNDS) -> dict[str, float]:
-    """Median seconds of a round of each function; a round before them, which compiles, is not counted."""
-    answers = answers_in_turn(module, functions, *arguments, rounds=rounds)
-    return {name: statistics.median(answer["seconds"] for answer in each) for name, each in answers.items()}
+def in_turn(module: str, functions: list[str], *arguments, turns: int = TURNS) -> dict[str, dict[str, float]]:
+    """Medians over the rounds that count: `seconds` and `cpu_seconds` of each function by its name."""
+    answers = answers_in_turn(module, functions, *arguments, turns=turns)
+    return {
+        key: {name: statistics.median(answer[key] for answer in each[1::2]) for name, each in answers.items()}
+        for key in ("seconds", "cpu_seconds")
+    }
 
 
-def answers_in_turn(
-    module: str, functions: list[str], *arguments, rounds: int = ROUNDS, warm_up: bool = True
-) -> dict[str, list[dict]]:
-    """The answers of each function, one a round; the round of a `warm_up`, all at once, is not counted."""
+def answers_in_turn(module: str, functions: list[str], *arguments, turns: int = TURNS) -> dict[str, list[dict]]:
+    """The answers of each function, two a turn."""
     with ExitStack() as stack:
         sides = {name: stack.enter_context(Side(module, name, *arguments)) for name in functions}
-        if warm_up:
-            for each in sides.values():
-                each.start()
-            for each in sides.values():
-                each.answer()
         answers = {name: [] for name in functions}
-        for _ in range(rounds):
+        for _ in range(turns):
             for name, each in sides.items():
                 time.sleep(1)  # until the threads of the one before no longer spin
-                each.start()
-                answers[name].append(each.answer())
+                answers[name] += [each.round(), each.round()]
     return answers
 
 
@@ -100,13 +96,14 @@ def child(module: str, function: str, arguments: list) -> None:
     def tick(row: dict | None = None) -> None:
         nonlocal started
         if started is not None:
-            seconds = time.perf_counter() - started
-            answer = {"seconds": seconds, "memory_mib": memory_mib("VmHWM"), "row": row}
+            now = time.perf_counter(), time.process_time()
+            seconds, processor = (end - start for start, end in zip(started, now, strict=True))
+            answer = {"seconds": seconds, "cpu_seconds": processor, "memory_mib": memory_mib("VmHWM"), "row": row}
             print(json.dumps(answer), file=answers, flush=True)
         if not sys.stdin.readline():
             sys.exit()
         Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here on: not what reading the data took
-        started = time.perf_counter()
+        started = time.perf_counter(), time.process_time()
 
     tick()
     getattr(importlib.import_module(module), function)(*arguments, tick)
