@@ -81,11 +81,14 @@ bench: setup setup-bench  ## measure everything side by side; nothing else may r
 	.venv/bin/python -m benchmarks $(call quoted,PARTS)
 	.venv/bin/python -m tools.docs.readme
 
+# Three at a time on two cores: tests wait, too, for disks, processes and TensorFlow, which asks for memory for ten seconds.
+PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+
 test: setup             ## the tests that take minutes in all
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: setup setup-tests  ## these and the tests marked `slow`, with all extras that they need; what CI runs
-	.venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	$(PYTEST)
 
 roots: setup            ## the steps of the Dockerfile in a fresh Debian, and Arm64 where qemu is; needs root and debootstrap
 	ROOTS=1 .venv/bin/python -m pytest --capture no --durations 0 tests/pipeline/test_roots.py
