@@ -31,6 +31,14 @@ def test_gitlab_runs_the_same_commands():
     assert GITLAB["script"] + GITLAB["after_script"] == COMMANDS
 
 
+def test_gitlab_compares_with_itself_where_nothing_was_pushed():
+    """CI_COMMIT_BEFORE_SHA is zeros in a pipeline that somebody, or a schedule, has started; the first rule counts."""
+    bases = {rule["variables"]["BASE"]: rule["if"] for rule in GITLAB["rules"]}
+    assert list(bases)[1:] == ["$CI_COMMIT_SHA", "$CI_COMMIT_BEFORE_SHA"]
+    (pattern,) = re.findall("CI_COMMIT_BEFORE_SHA =~ /(.*)/", bases["$CI_COMMIT_SHA"])
+    assert re.search(pattern, "0" * 40) and not re.search(pattern, "0" * 39 + "1")
+
+
 def test_every_command_exists():
     makefile = (ROOT / "Makefile").read_text()
     others = [step["run"] for name in ("macos.yml", "verify.yml") for step in STEPS[name] if "run" in step]

@@ -63,14 +63,23 @@ def load_rules(path: Path) -> dict[str, dict | list]:
 
 
 def diff(what: str, base: str, **options: bool) -> dict[str, dict[str, dict]]:
-    """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}."""
+    """What `dvc metrics diff` or `dvc params diff` finds between `base` and the workspace: {file: {name: {old, new}}}.
+
+    UserError if `base` has a file that cannot be read: DVC takes all that it holds for new, and the gate would be open.
+    """
     commit = commit_of(base)
     complete(commit)
     try:
         with Repo() as repo:
-            return getattr(repo, what).diff(commit, **options).get("diff", {})
+            found = getattr(repo, what).diff(commit, **options)
     except DvcException as error:
         raise UserError(f"dvc {what} diff {base}: {error}") from None
+    errors = found.get("errors", {}).get(commit, {})
+    for file, error in (errors if isinstance(errors, dict) else {what: errors}).items():
+        if not isinstance(error, FileNotFoundError):
+            why = str(error).replace("../", "")  # from the folder that DVC believes to be in
+            raise UserError(f"{base}: its {file} cannot be read ({why}); name another with BASE=...")
+    return found.get("diff", {})
 
 
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:

@@ -107,10 +107,10 @@ def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Eviden
 
 
 def seed_of(root: Path) -> int | None:
-    """The seed in a folder's params.yaml; None where that cannot be read."""
+    """The seed in a folder's params.yaml; None where that is missing or cannot be read."""
     try:
         return load_yaml(root / paths.PARAMS)["seed"]
-    except (UserError, LookupError, TypeError):
+    except (OSError, UserError, LookupError, TypeError):
         return None
 
 

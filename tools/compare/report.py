@@ -6,7 +6,6 @@ in Git, so nothing of the other revision is trained or fetched; where the data i
 page is these metrics and curves alone.
 """
 
-import json
 import subprocess
 import sys
 import tempfile
@@ -41,12 +40,12 @@ def read_metrics(metrics: Path) -> dict[str, dict[str, float]]:
     """{version or "resnet50": {metric: value}} of a folder of metrics, in order of their names."""
     found = {}
     for path in sorted(metrics.glob("*.json")):
-        value = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(value, dict):  # ResNet50's predictions
+        if path.name == paths.RESNET50_PREDICTIONS.name:
             continue
+        value = outputs.read_object(path)
         history = metrics / "history" / f"{path.stem}.csv"
         value |= {"epochs": len(outputs.read_history(history))} if history.exists() else {}
-        found[path.stem] = {name: value[name] for name in SHOWN if value.get(name) is not None}
+        found[path.stem] = {name: value[name] for name in SHOWN if isinstance(value.get(name), int | float)}
     return found
 
 
@@ -114,7 +113,13 @@ def page(base: str, whole: bool) -> str:
         if not old.is_dir():
             raise UserError(f"{base}: it has no metrics; name a branch, tag or commit that has them")
         now = read_metrics(paths.METRICS)
-        rows = compare(read_metrics(old), {name: now[name] for name in (*params.models, "resnet50") if name in now})
+        try:
+            before = read_metrics(old)
+        except UserError as error:
+            raise UserError(
+                f"{base}, {str(error).replace(f'{folder}/', '')} there, or name another with BASE=..."
+            ) from None
+        rows = compare(before, {name: now[name] for name in (*params.models, "resnet50") if name in now})
         other = {"name": base, "rows": rows, "curves": curves(params.models, old / "history")}
         return report.render(report.gather(params), other) if whole else report.render({}, other, "comparison.html")
 

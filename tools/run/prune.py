@@ -2,11 +2,13 @@
 
 A block that is taken out of params.yaml takes its stages with it. Their records, and the files that these name, are
 leftovers, which plots, README and `make verify` would go on showing. A file with other bytes than its record says is
-somebody's work and stays.
+somebody's work and stays. So are the weights that a version of another branch has: Git, which ignores them, leaves them
+here, and DVC would record them as what the report was made from.
 """
 
 import os
 import shutil
+from collections.abc import Collection
 from pathlib import Path
 
 from dvc.dvcfile import load_file
@@ -67,6 +69,22 @@ def prune() -> None:
         for version in map(version_of, stages):
             remove(ROOT / (paths.over_seeds(version) if lock == REPLICATES else paths.checkpoint(version)))
         forget(ROOT / lock, stages)
+
+
+def prune_weights(versions: Collection[str]) -> None:
+    """Remove the weights of other versions than these, which `dvc checkout` brings back on their branch; others stay."""
+    leftovers = [path for path in sorted((ROOT / paths.WEIGHTS).glob("*.json")) if path.stem not in versions]
+    if not leftovers:
+        return
+    with Repo(str(ROOT)) as repo:
+        cached = [path for path in leftovers if path.exists() and repo.cache.local.exists(md5(path))]
+    for path in leftovers:
+        name = path.relative_to(ROOT)
+        if path in cached:
+            path.unlink()
+            cli.log(f"{name}: removed, as params.yaml has no such version; the cache keeps it")
+        else:
+            cli.warn(f"{name} stays: the cache does not have it; remove it, or dvc.lock will record it")
 
 
 def remove(path: Path, digest: str | None = None) -> None:

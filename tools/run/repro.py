@@ -51,6 +51,7 @@ def main() -> None:
 
         merge.prepare()
     prune.prune()
+    prune.prune_weights(params["models"])
     kept_out = []
     if reasons := promise.not_recorded(params):
         kept_out = ["--no-commit"]  # `--no-run-cache` reads none, but still writes it

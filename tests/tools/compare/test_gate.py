@@ -98,3 +98,26 @@ def test_a_clone_without_the_files_of_other_commits_gets_them(toy, tmp_path):
     assert "| cnn.accuracy |" in partial.make("gate", status=2)
     partial.run(*clone, f"file://{toy.folder}", str(tmp_path / "another"))
     assert "reproduced to the bit" in toy.at(tmp_path / "another").make("verify", "REV=main")
+
+
+@pytest.mark.parametrize(
+    ("name", "text"), [("metrics/cnn.json", '{"accuracy": 0.'), ("params.yaml", "<<<<<<< HEAD\nseed: 1\n=======\n")]
+)
+def test_a_base_that_cannot_be_read_does_not_open_the_gate(toy, name, text):
+    """DVC takes all that such a revision holds for missing there, and all that is here for new."""
+    kept = (toy.folder / name).read_text()
+    (toy.folder / name).write_text(text)
+    toy.commit("damaged")
+    (toy.folder / name).write_text(kept)
+    output = toy.make("gate", "BASE=HEAD", status=2)
+    assert f"unable to read: '{name}'" in output and "error: HEAD: its metrics" in output
+    assert "error: HEAD: its metrics" in toy.make("ci-report", "BASE=HEAD", status=2)
+
+
+def test_against_a_revision_without_the_project_everything_is_new(toy):
+    toy.run("git", "checkout", "-q", "--orphan", "elsewhere")
+    toy.run("git", "rm", "-rq", "--cached", ".")
+    toy.run("git", "commit", "-q", "--allow-empty", "-m", "nothing")
+    toy.run("git", "checkout", "-qf", "main")
+    told = [line.split(" | ")[-1] for line in toy.make("gate", "BASE=elsewhere").splitlines()[2:]]
+    assert told == ["new |"] * 4

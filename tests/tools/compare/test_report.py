@@ -60,6 +60,20 @@ def test_the_other_revision_s_figures_stand_beside_today_s(project):
     assert "report.html" not in subprocess.check_output(["git", "status", "--short"], cwd=project.folder, text=True)
 
 
+def test_a_damaged_metrics_file_of_the_other_revision_is_named(project):
+    path = project.folder / "metrics/mlp.json"
+    for text, status in (('{"accuracy": 0.', 1), ('{"accuracy": "high", "loss": null}', 0)):
+        path.write_text(text)
+        commit = ["git", "-c", "user.name=a", "-c", "user.email=a@example.org", "commit", "-qam", "damaged"]
+        subprocess.run(commit, cwd=project.folder, check=True)
+        subprocess.run(
+            ["git", "checkout", "-q", "main~" if status else "main~2", "--", path], cwd=project.folder, check=True
+        )
+        done = project("--base", "main")
+        assert done.returncode == status and "Traceback" not in done.stderr
+        assert ("error: main, metrics/mlp.json: not a JSON object" in done.stderr) == bool(status)
+
+
 def test_results_of_another_commit_are_not_shown_as_those_of_this_one(project):
     """As `git checkout` alone leaves what DVC keeps."""
     lock = project.folder / "dvc.lock"

@@ -73,6 +73,33 @@ def test_a_file_that_somebody_has_changed_stays(toy):
     assert not (toy.folder / "models/cnn.keras").exists()
 
 
+def test_weights_of_another_branch_are_not_recorded(toy):
+    """Git ignores them, and leaves them where they are."""
+    toy.edit("dvc.yaml", "[metrics/history, toy.py]", "[metrics/history, models/weights, toy.py]")
+    outs = 'outs: ["models/weights/${key}.json"]'
+    toy.edit("dvc.yaml", "      metrics:\n", f"      {outs}\n      metrics:\n")
+    toy.edit("toy.py", '"evaluate": {', '"evaluate": {f"models/weights/{version}.json": digest, ')
+    toy.repro()
+    toy.commit("with weights")
+    toy.run("git", "checkout", "-qb", "larger")
+    toy.set_models(toy.models | {"more": toy.models["mlp"] | {"epochs": 2}})
+    toy.repro()
+    toy.commit("more")
+    toy.run("git", "checkout", "-q", "main")
+    mine = toy.folder / "models/weights/mine.json"
+    mine.write_text("mine")
+    output = toy.repro()
+    assert "models/weights/more.json: removed, as params.yaml has no such version" in output
+    assert "warning: models/weights/mine.json stays: the cache does not have it" in output and mine.exists()
+    mine.unlink()
+    toy.run("git", "checkout", "-q", "dvc.lock")
+    assert toy.not_up_to_date(toy.repro()) == [] and toy.run("git", "status", "--porcelain") == ""
+    toy.run("git", "checkout", "-q", "larger")
+    toy.trained()
+    toy.repro()
+    assert toy.trained() == [] and toy.run("git", "status", "--porcelain") == ""
+
+
 def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
     toy.run("git", "checkout", "-qb", "smaller")
     toy.set_models({"mlp": toy.models["mlp"]})

@@ -21,7 +21,7 @@ from stages.common import cli
 from stages.common.cli import UserError
 from tools.names import first_few
 from tools.run import alone
-from tools.run.sharing.objects import OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
+from tools.run.sharing.objects import ENTRY, OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
 from tools.run.sharing.remotes import advice, called, copy, is_right_there, sizes, talking_to
 from tools.verify.compare import md5
 
@@ -73,7 +73,7 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
     if remote.fs.protocol not in ("http", "https"):  # which list no files
         with talking_to(remote):
             found = list(remote.fs.find(remote.fs.join(remote.path, RUNS)))
-        names = [f"{RUNS}/" + "/".join(remote.fs.parts(path)[-3:]) for path in found]
+        names = [f"{RUNS}/" + "/".join(remote.fs.parts(path)[-3:]) for path in found if ENTRY.search(path)]
         failed |= fetch(repo, remote, cache, (name for name in names if not (folder / name).is_file()))
         remove_wrong(folder / name for name in names)
     if failed:

@@ -1,6 +1,7 @@
 """The cache's objects and the run-cache's entries: which there should be, and which are what their names say."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from dvc.utils.serialize import load_yaml
 from tools.verify.compare import md5
 
 OBJECTS, RUNS = "files/md5", "runs"  # the same below the cache and below a remote
+ENTRY = re.compile(f"{RUNS}/[0-9a-f]{{2}}(/[0-9a-f]{{64}}){{2}}$")  # nothing that a file manager has left there
 Names = dict[str, str]  # path of a file below the cache: what a person calls it
 
 
@@ -21,9 +23,9 @@ def object_name(digest: str) -> str:
 
 
 def with_files(cache: Path, digest: str, path: str) -> Iterator[tuple[str, str]]:
-    """Name and path of an object, and if it is the list of a folder's files, and here, those of the files."""
+    """Name and path of an object, and if it is the list of a folder's files, here and right, those of the files."""
     yield object_name(digest), path
-    if digest.endswith(".dir") and (cache / object_name(digest)).is_file():
+    if digest.endswith(".dir") and (cache / object_name(digest)).is_file() and is_right(cache / object_name(digest)):
         for entry in json.loads((cache / object_name(digest)).read_bytes()):
             yield object_name(entry["md5"]), f"{path}/{entry['relpath']}"
 
@@ -40,9 +42,9 @@ def lacking(repo: Repo, cache: Path) -> Names:
 
 
 def run_cache(cache: Path) -> Names:
-    """The entries of the run-cache, after the objects that they name and that are here."""
+    """The entries of the run-cache, after the objects that the right ones name and that are here."""
     entries = [path.relative_to(cache).as_posix() for path in sorted(cache.glob(f"{RUNS}/??/*/*"))]
-    outs = [out for entry in entries for out in load_yaml(cache / entry)["outs"]]
+    outs = [out for entry in entries if is_right(cache / entry) for out in load_yaml(cache / entry)["outs"]]
     objects = (pair for out in outs for pair in with_files(cache, out["md5"], out["path"]))
     return {name: path for name, path in objects if (cache / name).is_file()} | dict.fromkeys(entries, "the run-cache")
 

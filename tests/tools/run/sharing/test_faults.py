@@ -4,6 +4,7 @@ import contextlib
 import fcntl
 import hashlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -279,6 +280,30 @@ def test_wrong_bytes_are_not_sent(storage, sender, receiver):
     assert f"wrong bytes in the cache for {MODEL}; run `make check-cache`" in share(receiver, "push", status=1)
     assert "everything recorded is in place" in share(receiver, "cache")
     assert is_whole(receiver, sender)
+
+
+@pytest.mark.parametrize(("damaged", "text"), [("runs/??/*/*", ""), ("files/md5/??/*.dir", "[1")])
+def test_damaged_lists_in_the_cache_are_not_sent(toy, tmp_path, damaged, text):
+    """As a disk leaves them that lost power."""
+    shutil.copytree(toy.folder / Path(toy.run("dvc", "cache", "dir").strip()), tmp_path / "cache")
+    with toy.own_config() as config:
+        config["cache"]["dir"] = str(tmp_path / "cache")
+    set_remote(toy, {"url": str(tmp_path / "storage")})
+    path = next((tmp_path / "cache").glob(damaged))
+    path.chmod(0o644)
+    path.write_text(text)
+    assert "error: wrong bytes in the cache for " in toy.make("push", status=2)
+    assert "removed from the cache, 1 of " in toy.make("check-cache")
+    toy.make("push")
+
+
+def test_what_a_file_manager_leaves_in_a_remote_is_not_fetched(toy, tmp_path):
+    set_remote(toy, {"url": str(tmp_path / "storage")})
+    toy.make("push")
+    (entry,) = list((tmp_path / "storage/runs").glob("??/*"))[:1]
+    for folder in (tmp_path / "storage", tmp_path / "storage/runs", entry.parent, entry):
+        (folder / ".DS_Store").touch()
+    assert "everything recorded is in place" in toy.make("pull")
 
 
 def test_an_edited_output_is_named_with_what_can_be_done(toy):
