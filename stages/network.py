@@ -4,6 +4,8 @@ import json
 import re
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
+from unittest import mock
 
 import keras
 import numpy as np
@@ -16,6 +18,8 @@ from stages.common.params import Layer, Model, Schedule
 
 PROBABILITY_TOLERANCE = 0.01  # of the sum of probabilities, which a layer may give as bfloat16
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
+# For `zipfile`, which refuses to write in the years before it: there starts a machine whose clock nobody has set.
+NO_CLOCK = SimpleNamespace(time=lambda: 0, localtime=lambda seconds: ZIP_EPOCH)
 
 
 def build(version: str, model: Model, input_shape: tuple[int, ...], classes: int) -> keras.Sequential:
@@ -125,7 +129,8 @@ def save(network: keras.Sequential, path: Path | str) -> None:
     with atomic_file(path) as temporary:
         raw = temporary.with_suffix(".keras")
         try:
-            network.save(raw)
+            with mock.patch.object(zipfile, "time", NO_CLOCK):
+                network.save(raw)
             with zipfile.ZipFile(raw) as source, zipfile.ZipFile(temporary, "w") as target:
                 for name in sorted(source.namelist()):
                     target.writestr(zipfile.ZipInfo(name, ZIP_EPOCH), _canonical(name, source.read(name)))

@@ -96,5 +96,6 @@ def explain_os_error(error: OSError) -> str:
         errno.EISDIR: "name a file, or remove the folder that is in its place",
         errno.ENOTDIR: "name a folder, or remove the file that is in its place",
     }.get(error.errno)
-    parts = (error.filename and f"{error.filename}: ", error.strerror or str(error), advice and f"; {advice}")
+    names = " -> ".join(str(name) for name in (error.filename, error.filename2) if name)  # of a copy, both
+    parts = (names and f"{names}: ", error.strerror or str(error), advice and f"; {advice}")
     return "".join(part for part in parts if part)

@@ -16,10 +16,11 @@ def without_notes() -> Iterator[None]:
     """Drop these lines from what this process, also its C++ code, writes to standard error; all others pass.
 
     They pass through a process of its own, so that the last words of a process that aborts arrive, too.
+    The `grep` of BusyBox has no long options.
     """
     sys.stderr.flush()
     kept = os.dup(2)
-    with subprocess.Popen(["grep", "--line-buffered", "-vE", NOTES], stdin=subprocess.PIPE, stdout=kept) as passing:
+    with subprocess.Popen(["grep", "-vE", NOTES], stdin=subprocess.PIPE, stdout=kept) as passing:
         os.dup2(passing.stdin.fileno(), 2)
         try:
             yield

@@ -32,6 +32,7 @@ def run(body: str, **options) -> subprocess.CompletedProcess:
         ("open('none.txt')", 1, "error: none.txt: No such file or directory; run `dvc repro`, which makes"),
         ("open('/')", 1, "error: /: Is a directory; name a file"),
         ("open('README.md/a')", 1, "error: README.md/a: Not a directory; name a folder"),
+        ("import os\nos.link('README.md', 'none/a')", 1, "error: README.md -> none/a: No such file or directory; run"),
         pytest.param(
             "import os\nos.write(os.open('/dev/full', os.O_WRONLY), b'x')",
             1,

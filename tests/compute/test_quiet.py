@@ -1,5 +1,7 @@
 """What TensorFlow says at its start does not reach the reader of a run; everything else does."""
 
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -7,8 +9,9 @@ import sys
 from tests.conftest import ROOT
 
 
-def python(code: str) -> subprocess.CompletedProcess:
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+def python(code: str, **environment: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-c", code]
+    return subprocess.run(command, cwd=ROOT, env=os.environ | environment, capture_output=True, text=True)
 
 
 def test_keras_starts_without_a_word():
@@ -27,8 +30,12 @@ os.write(2, b"I0000 00:00:1 a.cc:1] later\\n")
 """
 
 
-def test_warnings_and_what_comes_later_are_shown():
-    assert python(WRITES.format(end="")).stderr == (
+def test_warnings_and_what_comes_later_are_shown(tmp_path):
+    """Also where `grep` is as small as that of BusyBox."""
+    grep = tmp_path / "grep"
+    grep.write_text(f"""#!/bin/sh\ncase $1 in --*) exit 2;; esac\nexec {shutil.which("grep")} "$@"\n""")
+    grep.chmod(0o755)
+    assert python(WRITES.format(end=""), PATH=f"{tmp_path}:{os.environ['PATH']}").stderr == (
         "W0000 00:00:1 a.cc:1] warning\nPython's\nI0000 00:00:1 a.cc:1] later\n"
     )
 

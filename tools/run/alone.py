@@ -8,9 +8,13 @@ user may not write, or that cannot be linked to, is told before work.
 
 import fcntl
 import os
+import shlex
+import sqlite3
 from pathlib import Path
 
 import psutil
+from dvc.config import Config
+from dvc.dirs import site_cache_dir
 from dvc.exceptions import DvcException
 from dvc.repo import Repo
 from dvc.schema import COMPILED_LOCKFILE_SCHEMA
@@ -145,5 +149,11 @@ def wait() -> int:
         raise UserError(
             f"{ROOT}: no Git repository, as DVC needs one; run `git init`, or to do without, "
             "`.venv/bin/dvc config --local core.no_scm true`"
+        ) from None
+    except sqlite3.Error as error:
+        folder = site_cache_dir(Config(str(ROOT / ".dvc"))["core"].get("site_cache_dir"))
+        raise UserError(
+            f"{folder}, where DVC notes the hashes of files: {error}; free some disk space there if it is full, else "
+            f"`rm -r {shlex.quote(folder)}`: DVC makes it anew"
         ) from None
     return lock

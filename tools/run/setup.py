@@ -254,6 +254,10 @@ def main() -> None:
         os.fsencode(ROOT).decode()
     except UnicodeDecodeError:
         fail(f"{str(ROOT)!a}: DVC cannot work in a folder whose name is not UTF-8; move the project")
+    if re.search("[:\n]", str(ROOT)):  # PATH cannot name it, or no `#!` line
+        fail(
+            f"{str(ROOT)!a}: the commands of .venv do not run in a folder with a colon or a line end in its name; move it"
+        )
     (ROOT / ".dvc/tmp").mkdir(parents=True, exist_ok=True)
     with (ROOT / ".dvc/tmp/setup.lock").open("w") as lock:  # two at once would spoil each other's work
         try:

@@ -82,6 +82,18 @@ def test_links_that_cannot_be_made_are_told_before_work(project):
         assert "Running stage 'slow'" in project.run()
 
 
+def test_a_damaged_database_of_dvc_is_named_with_what_mends_it(project):
+    project.run()
+    site = project.folder / "site"
+    for database in site.rglob("cache.db"):
+        database.write_bytes(b"damaged" * 1000)
+    output = project.run(status=1)
+    assert f"error: {site}, where DVC notes the hashes of files: file is not a database" in output
+    (advice,) = re.findall("`(rm .*?)`", output)
+    subprocess.run(shlex.split(advice), check=True)
+    assert "up to date" in project.run()
+
+
 def test_a_result_is_kept_while_another_dvc_has_the_lock(project):
     """As `dvc push` has it until all is sent. DVC itself gives a stage's result up after 3 s."""
     with project.start_to_wait() as run:

@@ -306,12 +306,20 @@ def test_an_extra_stays_when_a_later_run_does_not_name_it(checkout):
 
 
 @on_linux
-def test_a_folder_in_which_dvc_cannot_work_is_named(tmp_path):
-    file = tmp_path / b"gr\xfc\xdfe".decode(errors="surrogateescape") / "tools/run/setup.py"
+@pytest.mark.parametrize(
+    ("name", "why"),
+    [
+        (b"gr\xfc\xdfe", "whose name is not UTF-8; move"),
+        (b"a:b", "with a colon or"),
+        (b"a\nb", "a line end in its name; move"),
+    ],
+)
+def test_a_folder_in_which_nothing_works_is_named(name, why, tmp_path):
+    file = tmp_path / os.fsdecode(name) / "tools/run/setup.py"
     file.parent.mkdir(parents=True)
     shutil.copy(ROOT / "tools/run/setup.py", file)
     done = subprocess.run([sys.executable, "-I", file], capture_output=True, text=True)
-    assert done.returncode == 1 and "whose name is not UTF-8; move the project" in done.stderr
+    assert done.returncode == 1 and why in done.stderr
 
 
 def test_an_unknown_extra_is_named(checkout):
