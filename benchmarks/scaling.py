@@ -12,7 +12,7 @@ from pathlib import Path
 
 from benchmarks.inference import folder_of_jpegs
 from benchmarks.pipeline import seconds
-from benchmarks.side_by_side import ROOT, ROUNDS
+from benchmarks.side_by_side import ROOT, TURNS
 
 DECODED = 256  # images
 FILES = 50_000  # of the folder that DVC hashes
@@ -22,7 +22,7 @@ HASHED = 2**29  # bytes
 
 def median(work: Callable[[], object]) -> float:
     """Median seconds of some rounds."""
-    return statistics.median(timeit.repeat(work, number=1, repeat=ROUNDS))
+    return statistics.median(timeit.repeat(work, number=1, repeat=TURNS))
 
 
 def decoding() -> dict[str, float]:

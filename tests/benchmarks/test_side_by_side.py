@@ -1,5 +1,7 @@
 """The benchmarks' own machinery, without a measurement."""
 
+import re
+
 import pytest
 
 from benchmarks import lower_bounds, pipeline, report, training
@@ -27,6 +29,15 @@ def test_each_competitor_runs_two_rounds_a_turn_and_the_second_counts():
 def test_a_competitor_that_fails_says_why():
     with pytest.raises(RuntimeError, match="ValueError: no third round"):
         in_turn(__name__, ["two_rounds"], "no third round", turns=2)
+
+
+def test_every_part_that_the_docs_name_can_be_measured():
+    from benchmarks.__main__ import MORE, PARTS
+
+    text = "".join(page.read_text() for page in (ROOT / "docs").glob("*.md"))
+    named = " ".join(re.findall(r'make bench PARTS="?([a-z ]+)', text)).split()
+    assert len(named) >= 4
+    assert set(named) <= (PARTS | MORE).keys()
 
 
 def test_a_schedule_ends_with_the_epochs_of_its_block_though_more_are_run():
