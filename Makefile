@@ -81,8 +81,8 @@ bench: setup setup-bench  ## measure everything side by side; nothing else may r
 	.venv/bin/python -m benchmarks $(call quoted,PARTS)
 	.venv/bin/python -m tools.docs.readme
 
-# Three at a time on two cores: tests wait, too, for disks, processes and TensorFlow, which asks for memory for ten seconds.
-PYTEST = .venv/bin/python -m pytest --numprocesses 3 --dist loadfile --no-loadscope-reorder
+# Two at a time: three gained nothing on two cores.
+PYTEST = .venv/bin/python -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 test: setup             ## the tests that take minutes in all
 	$(PYTEST) -m "not slow"
