@@ -13,7 +13,7 @@ from importlib.metadata import version as installed
 from importlib.util import find_spec
 
 from benchmarks import gate, inference, jobs, lower_bounds, networks, pipeline, recipes, scaling, training
-from benchmarks.side_by_side import ROOT, TURNS, answers_in_turn, in_turn
+from benchmarks.side_by_side import ROOT, TURNS, in_turn
 from tools.verify.promise import cpu_info
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -89,14 +89,13 @@ def measure_photos_of(quality: int) -> dict:
     names = [f"photos_{name}" for name in ("this_project", "decoded", "keras", "openvino")]
     count = inference.PHOTOS
     with inference.folder_of_jpegs(count, inference.PHOTO_SIZE, quality, different=50) as folder:
-        answers = answers_in_turn("benchmarks.inference", names, str(folder), turns=2)
+        measured = in_turn("benchmarks.inference", names, str(folder), turns=2)
         size = statistics.mean(path.stat().st_size for path in folder.iterdir())
-    seconds = {name: statistics.median(answer["seconds"] for answer in each[1::2]) for name, each in answers.items()}
     return {
         "images": count,
         "bytes": size,
-        "per_s": {name: count / each for name, each in seconds.items()},
-        "memory_mib": {name: each[-1]["memory_mib"] for name, each in answers.items()},
+        "per_s": {name: count / each for name, each in measured["seconds"].items()},
+        "memory_mib": measured["memory_mib"],
     }
 
 

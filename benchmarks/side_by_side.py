@@ -44,11 +44,11 @@ class Side:
 
 
 def in_turn(module: str, functions: list[str], *arguments, turns: int = TURNS) -> dict[str, dict[str, float]]:
-    """Medians over the rounds that count: `seconds` and `cpu_seconds` of each function by its name."""
+    """Medians over the rounds that count: `seconds`, `cpu_seconds` and peak `memory_mib` of each function by its name."""
     answers = answers_in_turn(module, functions, *arguments, turns=turns)
     return {
         key: {name: statistics.median(answer[key] for answer in each[1::2]) for name, each in answers.items()}
-        for key in ("seconds", "cpu_seconds")
+        for key in ("seconds", "cpu_seconds", "memory_mib")
     }
 
 

@@ -142,17 +142,15 @@ def _ask(url: str, use: Callable[[Any, str], Any]) -> Any:
 
     Raises as `_remote`, with the library's error as the cause.
     """
-    for pause in PAUSES if _is_web(url) else ():  # S3's library does so by itself
+    for pause in (*PAUSES, None) if _is_web(url) else (None,):  # S3's library asks again by itself
         try:
             with _remote(url) as (system, path):
                 return use(system, path)
         except UserError as error:
             status = _status(error.__cause__)
-            if status is not None and status < 500 and status != 429:
+            if pause is None or (status is not None and status < 500 and status != 429):
                 raise
         time.sleep(pause)
-    with _remote(url) as (system, path):
-        return use(system, path)
 
 
 def _status(error: BaseException | None) -> int | None:

@@ -2,8 +2,8 @@
 
 A block that is taken out of params.yaml takes its stages with it. Their records, and the files that these name, are
 leftovers, which plots, README and `make verify` would go on showing. A file with other bytes than its record says is
-somebody's work and stays. So are the weights that a version of another branch has: Git, which ignores them, leaves them
-here, and DVC would record them as what the report was made from.
+somebody's work and stays. The weights of another branch's versions are leftovers, too: Git, which ignores them, leaves
+them here, and DVC would record them as what the report was made from.
 """
 
 import os
