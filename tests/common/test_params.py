@@ -240,6 +240,7 @@ ELSEWHERE = [
     # a value out of range
     ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),
     ("split: 0.05", "split: 1.2", "models.mlp.validation_split: is 1.2; input should be less than 1"),
+    ("split: 0.05", "split: 0.99999", "models.mlp.validation_split: is 0.99999; it leaves none of the 60000 images"),
     ("split: 0.05", "split: 0", "models.mlp.early_stopping: val_loss needs a validation_split above 0"),
     ("split: 0.05", "split: 1.0e-17", "models.mlp.early_stopping: val_loss needs a ...of at least one image"),
     ("units: 100", "units: -1", f"{DENSE}.units: is -1; allowed: a whole number of at least 1"),
