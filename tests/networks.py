@@ -195,12 +195,14 @@ Which of Keras' layers, optimizers and learning-rate schedules can stand in `par
 ## Layers
 {_code(set(keras_names.layers()) - always)}.
 
-Layers around another layer are written as `- Bidirectional: {{layer: {{LSTM: {{units: 32}}}}}}`. A layer with `value_range`
+Layers around another layer are written as `- Bidirectional: {{layer: {{LSTM: {{units: 32}}}}}}`, and an initializer, regularizer or
+constraint with arguments as `kernel_regularizer: {{class_name: L2, config: {{l2: 0.01}}}}`. A layer with `value_range`
 takes `[0, 1]`, which is what the images hold. Nothing calls `adapt`, so that `Normalization` needs `mean` and `variance`.
 
 Two layers draw other random numbers than in Keras' `fit`, and the same in each run. `AugMix` chooses its operations once, while
 Keras makes the graph, and not for each batch. A recurrent layer with `dropout` draws masks, which it does not use, for
-validation batches too, and these are larger here. Refused for all layers:
+validation batches too, and these are larger here. `RandomElasticTransform` distorts each image; in Keras' `fit`, each
+becomes the first one of its batch, distorted. Refused for all layers:
 
 {arguments}
 

@@ -31,6 +31,7 @@ ADAPTED = {"Discretization": ["bin_boundaries"], "Normalization": ["mean", "vari
 # Python's numbers, tuples and None, which YAML takes for texts; but for TEXTS, no argument of Keras is a text that starts so.
 TEXTS = ("name", "exclude_layers")
 PYTHON = re.compile(r"None$|\(|[-+]?\.?\d")
+FORM, OBJECT = "write `Name` or `Name: {argument: value}`", "{class_name: Name, config: {argument: value}}"
 
 
 def _named_problems(package: str, kind: str, allowed: list[str], block: dict[str, Any]) -> dict[str, str]:
@@ -113,9 +114,10 @@ def _object_problem(package: str, value: Any) -> str | None:
     if isinstance(value, dict) and value.keys() <= {"class_name", "config"} and package != "activations":
         name, config = value.get("class_name"), value.get("config", {})
     if not isinstance(name, str) or not isinstance(config, dict):
-        return "allowed: a name" + ("" if package == "activations" else ", or {class_name: Name, config: {...}}")
+        return "allowed: a name" + ("" if package == "activations" else f", or {OBJECT}")
     if name not in keras_names.names(package):
-        return f"not known to Keras{suggestion(name, [each for each in keras_names.names(package) if each.islower()])}"
+        near = suggestion(_called(name), [each for each in keras_names.names(package) if each.islower()])
+        return f"not known to Keras{near}" + ("; with arguments write " + OBJECT) * ("(" in name)
     problems = {} if package == "activations" else _argument_problems(package, name, config)
     return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)
 
@@ -137,17 +139,22 @@ def _number_of_at_least(least: float, of: str = "") -> str:
     return f"{number} above 0" if least == sys.float_info.min else f"{number} of at least {least:g}"
 
 
+def _called(name: Any) -> str:
+    """What Python's `Name(argument)` calls."""
+    return str(name).partition("(")[0]
+
+
 def layer_problems(entry: Any) -> dict[str, str]:
     """What is wrong with an entry of a `layers` list, or of a layer around it, by the rest of its key path."""
     entry = {entry: None} if isinstance(entry, str) else entry
     if not isinstance(entry, dict) or len(entry) != 1:
-        return {"": f"{shorten(entry)} is no layer; write `Name` or `Name: {{argument: value}}`"}
+        return {"": f"{shorten(entry)} is no layer; {FORM}"}
     (name, arguments), *_ = entry.items()
     if reason := keras_names.REFUSED_LAYERS.get(name):
         return {"": f"the layer {name} is refused: {reason}"}
     if name not in keras_names.layers():
-        near = suggestion(name, keras_names.layers())
-        return {"": f"{name!r} is no Keras layer (see https://keras.io/api/layers){near}"}
+        near = suggestion(_called(name).rpartition(".")[2], keras_names.layers())
+        return {"": f"{name!r} is no Keras layer (see https://keras.io/api/layers); {FORM}{near}"}
     if not isinstance(arguments, dict | None):
         return {name: f"{shorten(arguments)} are no arguments; write `{name}: {{argument: value}}`"}
     problems = _argument_problems("layers", name, arguments or {})

@@ -39,7 +39,8 @@ INNER = ("layer", "backward_layer")
 # params.yaml is data, never a program, and a model is a chain of layers that starts with the images.
 CHAIN = "a model is a chain of layers with one input each, without branches and residual sums"
 REASONS = {
-    "it is abstract or implied": "Input InputLayer InputSpec Layer Wrapper",
+    "the images are the input; leave it out": "Input InputLayer",
+    "it is abstract": "InputSpec Layer Wrapper",
     "it would run code": "FlaxLayer JaxLayer Lambda TFSMLayer TorchModuleWrapper",
     "it may read a file that no stage lists": "IntegerLookup StringLookup TextVectorization",
     "it is a list of layers; write these one after the other": "Pipeline",

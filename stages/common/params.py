@@ -119,6 +119,13 @@ class Model(Strict):
     early_stopping: EarlyStopping | None = None
     reduce_lr_on_plateau: ReduceLROnPlateau | None = None
 
+    @field_validator("validation_split")
+    @classmethod
+    def _leaves_images(cls, validation_split: float) -> float:
+        if not trained_on(TRAINING_IMAGES, validation_split):
+            refuse(f"is {validation_split}; it leaves none of the {TRAINING_IMAGES} images to train on")
+        return validation_split
+
     @field_validator("early_stopping", "reduce_lr_on_plateau")
     @classmethod
     def _needs_validation(cls, value: Monitor | None, info: ValidationInfo) -> Monitor | None:

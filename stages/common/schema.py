@@ -79,6 +79,8 @@ def _explain(problem: dict[str, Any], location: list, schema: Any) -> dict[str, 
         text = problem["msg"].removeprefix("Value error, ")
     elif kind in ("model_type", "dict_type"):
         text = f"is {shorten(given)}; a block of `key: value` lines is needed"
+    elif kind == "list_type":
+        text = f"is {shorten(given)}; a list of `- entry` lines is needed"
     elif kind == "too_short":
         text = f"is {shorten(given)}; at least one entry is needed"
     else:

@@ -89,6 +89,11 @@ BIG = "1" + "0" * 400
 IN_PLACE_OF_FLATTEN = [
     ("Flaten", ": 'Flaten' is no Keras layer ...; did you mean 'Flatten'?"),
     ("flatten", ": 'flatten' is no Keras layer ...; did you mean 'Flatten'?"),
+    (
+        "layers.Flatten()",
+        ": 'layers.Flatten()' is no ...; write `Name` or `Name: {argument: value}`; did you mean 'Flatten'?",
+    ),
+    ("type: Flatten", ": 'type' is no Keras layer ...; write `Name` or"),
     ("deserialize", ": 'deserialize' is no Keras layer (see https://keras.io/api/layers)"),
     ("ELU: {alpha: much}", ".ELU.alpha: is 'much'; allowed: a number"),
     ("Resizing: {height: 9, width: 9, interpolation: 3}", ".Resizing.interpolation: is 3"),
@@ -137,13 +142,17 @@ IN_PLACE_OF_FLATTEN = [
     # what would run code, read a file, or is no layer of a chain
     ("Lambda: {function: x}", ": the layer Lambda is refused: it would run code"),
     ("TFSMLayer: {filepath: x}", ": the layer TFSMLayer is refused: it would run code"),
-    ("Input: {shape: [1]}", ": the layer Input is refused: it is abstract or implied"),
-    ("InputSpec", ": the layer InputSpec is refused: it is abstract or implied"),
+    ("Input: {shape: [1]}", ": the layer Input is refused: the images are the input; leave it out"),
+    ("InputSpec", ": the layer InputSpec is refused: it is abstract"),
     ("Pipeline: {layers: []}", ": the layer Pipeline is refused: it is a list"),
     ("StringLookup: {vocabulary: /etc/passwd}", ": the layer StringLookup is refused"),
     ("os.system", ": 'os.system' is no Keras layer"),
 ]
 BESIDE_UNITS = [
+    (
+        "kernel_regularizer: l2(0.01)",
+        ".kernel_regularizer: is 'l2(0.01)'; ...you mean 'l2'?; with arguments write {class_name",
+    ),
     ("kernel_regularizer: l1_l2", ".kernel_regularizer: is 'l1_l2'; not known to Keras; allowed: ...you mean 'l1l2'?"),
     ("input_dim: 784", ".input_dim: unknown argument of Dense: the shape comes from"),
     ("name: my layer", ".name: is 'my layer'; allowed: letters, digits"),
@@ -231,6 +240,7 @@ ELSEWHERE = [
     # a value out of range
     ("batch_size: 32", "batch_size: 0", "models.mlp.batch_size: is 0; input should be greater than or equal to 1"),
     ("split: 0.05", "split: 1.2", "models.mlp.validation_split: is 1.2; input should be less than 1"),
+    ("split: 0.05", "split: 0.99999", "models.mlp.validation_split: is 0.99999; it leaves none of the 60000 images"),
     ("split: 0.05", "split: 0", "models.mlp.early_stopping: val_loss needs a validation_split above 0"),
     ("split: 0.05", "split: 1.0e-17", "models.mlp.early_stopping: val_loss needs a ...of at least one image"),
     ("units: 100", "units: -1", f"{DENSE}.units: is -1; allowed: a whole number of at least 1"),
@@ -261,6 +271,7 @@ ELSEWHERE = [
     ("patience: 0", "start_from: 2", "early_stopping.start_from: unknown key; ...; did you mean 'start_from_epoch'?"),
     # something is missing or there twice
     (MODELS, "models: {}\n", "models: is {}; at least one entry is needed"),
+    ("layers:", "layers: Flatten\n    old:", "models.mlp.layers: is 'Flatten'; a list of `- entry` lines is needed"),
     (MODELS, "models:\n", "models: is None; a block of `key: value` lines is needed"),
     (MODELS, "", "models: missing; add this key"),
     (GOOD, "", "the file: is None; a block of `key: value` lines is needed"),

@@ -64,7 +64,7 @@ def test_a_metric_without_a_rule_is_told():
         ),
         ("accuracy: {better: higher, tolerance: .nan}", "accuracy.tolerance: is nan; input should be a finite number"),
         ("accuracy: {better: higher, tolerance: true}", "accuracy.tolerance: is True; input should be a valid number"),
-        ("removed: cnn", "removed: is 'cnn'; input should be a valid list"),
+        ("removed: cnn", "removed: is 'cnn'; a list of `- entry` lines is needed"),
         ("accuracy: {better: higher", "not valid YAML"),
     ],
 )
