@@ -22,7 +22,7 @@ from stages.common.cli import UserError
 from tools.names import first_few
 from tools.run import alone
 from tools.run.sharing.objects import ENTRY, OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
-from tools.run.sharing.remotes import advice, called, copy, is_right_there, sizes, talking_to
+from tools.run.sharing.remotes import advice, called, copy, is_right_there, remote_of, sizes, talking_to
 from tools.verify.compare import md5
 
 
@@ -97,7 +97,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         cli.log(f"removed from the cache, {len(removed)} of {len(everything)} files: not what their names say")
     try:
         if command == "pull" or lacking(repo, folder):
-            pull(repo, cache, repo.cloud.get_remote(remote, command))
+            pull(repo, cache, remote_of(repo, remote, command))
     except NoRemoteError:
         if command == "pull":
             raise
@@ -125,7 +125,7 @@ def main() -> None:
         with Repo(_wait_for_lock=True) as repo:
             cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
             if arguments.command == "push":
-                push(repo, cache, repo.cloud.get_remote(arguments.remote, "push"), arguments.verify)
+                push(repo, cache, remote_of(repo, arguments.remote, "push"), arguments.verify)
             else:
                 mend(repo, cache, arguments.command, arguments.remote)
     except NoRemoteError:

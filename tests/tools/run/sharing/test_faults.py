@@ -100,6 +100,13 @@ def test_a_remote_of_a_kind_whose_packages_are_not_here(sender):
     assert "'dvc-gs' to be installed; `make setup EXTRAS=s3` brings" in share(sender, "push", status=1)
 
 
+@pytest.mark.parametrize("url", ["file:///srv/mnist", "host:/srv/mnist"])
+def test_an_address_that_dvc_takes_for_a_folder_here(sender, url):
+    sender.run("dvc", "remote", "add", "--local", "-d", "storage", url)
+    assert "for a folder in this checkout; write a folder as a path" in share(sender, "push", status=1)
+    assert sender.run("git", "status", "--porcelain") == ""
+
+
 def test_what_changes_the_checkout_waits_for_a_run(toy):
     """Which would take DVC's locks away from it."""
     with (toy.folder / ".dvc/tmp/repro.lock").open("w") as lock:
