@@ -90,6 +90,7 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
 
 def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
     """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
+    alone.check_links(repo.cache.local)
     folder = Path(cache.path)
     everything = sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
     removed = remove_wrong(everything)
@@ -107,7 +108,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         for name, path in recorded(repo, folder).items():
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
-        repo.checkout(allow_missing=True)
+        repo.checkout(allow_missing=bool(lacking(repo, folder)))
     cli.log(f"the cache is right: {len(everything) - len(removed)} files checked, and everything recorded is in place")
 
 

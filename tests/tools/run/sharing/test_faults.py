@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -322,3 +323,14 @@ def test_an_edited_output_is_named_with_what_can_be_done(toy):
     assert edited.read_text() == "mine"
     edited.rename(toy.folder.parent / "mine")
     toy.make("check-cache")
+
+
+def test_links_that_cannot_be_made_are_told(toy):
+    """DVC leaves such files out."""
+    cache = toy.run("dvc", "cache", "dir").strip()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        shutil.copytree(cache, other, dirs_exist_ok=True)
+        with toy.own_config() as config:
+            config["cache"] |= {"dir": other, "type": "hardlink"}
+        (toy.folder / "models/mlp.keras").unlink()
+        assert "cache.type hardlink: no such link leads from" in toy.make("check-cache", status=2)
