@@ -27,6 +27,20 @@ def test_an_unknown_revision_is_named(name):
         checkout.commit_of(name)
 
 
+def test_a_name_of_a_branch_and_a_tag_is_neither(tmp_path, monkeypatch):
+    """Git takes the tag."""
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    checkout.git(tmp_path, "init", "-q")
+    for name in ("one", "two"):
+        checkout.git(tmp_path, "-c", "user.name=T", "-c", "user.email=t", "commit", "-q", "--allow-empty", "-m", name)
+    checkout.git(tmp_path, "tag", "v1", "HEAD~1")
+    assert checkout.commit_of("v1") == checkout.commit_of("HEAD~1")
+    checkout.git(tmp_path, "branch", "v1")
+    with pytest.raises(UserError, match="^v1: a branch and a tag have this name; say heads/v1 or tags/v1"):
+        checkout.commit_of("v1")
+    assert checkout.commit_of("heads/v1") == checkout.commit_of("HEAD") != checkout.commit_of("tags/v1")
+
+
 @on_linux
 def test_a_file_may_have_any_name(tmp_path, monkeypatch):
     subprocess.run(["git", "init", "-q"], cwd=tmp_path, check=True)

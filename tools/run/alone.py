@@ -33,11 +33,21 @@ TMP = ROOT / ".dvc/tmp"
 LOCKS = PIPELINE, REPLICATES = Path("dvc.lock"), Path("replicates/dvc.lock")  # from the root
 
 
+def check_hidden() -> None:
+    """UserError where DVC's own files are missing: it would forget the remote, and record bytecode as source."""
+    if lost := [name for name in (".dvc/config", ".dvcignore") if not (ROOT / name).is_file()]:
+        raise UserError(
+            f"{ROOT}: without {' and '.join(lost)}, which are part of the project; copy it with its hidden files, or let Git "
+            "bring them: `git checkout .dvc .dvcignore`, in a sparse checkout `git sparse-checkout disable`"
+        )
+
+
 def take_lock() -> int:
     """Wait for other runs in this checkout; return a file descriptor, whose lock is held until it is closed.
 
     A process that inherits it holds the lock, too.
     """
+    check_hidden()
     TMP.mkdir(exist_ok=True)
     lock = os.open(TMP / "repro.lock", os.O_RDWR | os.O_CREAT)
     try:

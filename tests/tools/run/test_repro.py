@@ -128,6 +128,13 @@ def test_without_a_git_repository_it_says_what_to_do(project):
         shutil.rmtree(project.folder / ".git", ignore_errors=True)
 
 
+@pytest.mark.parametrize("name", [".dvc/config", ".dvcignore"])
+def test_a_copy_without_hidden_files_is_told_before_work(project, name):
+    (project.folder / name).unlink()
+    output = project.run(status=1)
+    assert output.startswith(f"error: {project.folder}: without {name}, which") and output.count("\n") == 1
+
+
 def test_what_desktops_editors_and_a_killed_dvc_leave_is_no_source(project):
     (project.folder / "dvc.yaml").write_text(PIPELINE.replace("stages/slow.py", "stages"))
     project.run()

@@ -22,7 +22,7 @@ from stages.common.cli import UserError
 from tools.names import first_few
 from tools.run import alone
 from tools.run.sharing.objects import ENTRY, OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
-from tools.run.sharing.remotes import advice, called, copy, is_right_there, sizes, talking_to
+from tools.run.sharing.remotes import advice, called, copy, is_right_there, remote_of, sizes, talking_to
 from tools.verify.compare import md5
 
 
@@ -90,6 +90,7 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
 
 def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
     """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
+    alone.check_links(repo.cache.local)
     folder = Path(cache.path)
     everything = sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
     removed = remove_wrong(everything)
@@ -97,7 +98,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         cli.log(f"removed from the cache, {len(removed)} of {len(everything)} files: not what their names say")
     try:
         if command == "pull" or lacking(repo, folder):
-            pull(repo, cache, repo.cloud.get_remote(remote, command))
+            pull(repo, cache, remote_of(repo, remote, command))
     except NoRemoteError:
         if command == "pull":
             raise
@@ -107,7 +108,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         for name, path in recorded(repo, folder).items():
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
-        repo.checkout(allow_missing=True)
+        repo.checkout(allow_missing=bool(lacking(repo, folder)))
     cli.log(f"the cache is right: {len(everything) - len(removed)} files checked, and everything recorded is in place")
 
 
@@ -125,7 +126,7 @@ def main() -> None:
         with Repo(_wait_for_lock=True) as repo:
             cache = Remote("cache", repo.cache.local_cache_dir, repo.cache.local.fs)
             if arguments.command == "push":
-                push(repo, cache, repo.cloud.get_remote(arguments.remote, "push"), arguments.verify)
+                push(repo, cache, remote_of(repo, arguments.remote, "push"), arguments.verify)
             else:
                 mend(repo, cache, arguments.command, arguments.remote)
     except NoRemoteError:

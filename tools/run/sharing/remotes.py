@@ -1,16 +1,31 @@
 """A remote: what it has, what goes to it and comes from it, and what a person can do about its errors."""
 
 import errno
+import os
 import socket
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 from dvc.data_cloud import Remote
 from dvc.fs.callbacks import TqdmCallback
+from dvc.repo import Repo
 from dvc_data.hashfile.hash import hash_file
 from dvc_objects.fs import generic
 
 from stages.common.cli import UserError
+from tools.checkout import ROOT
+
+
+def remote_of(repo: Repo, name: str | None, command: str) -> Remote:
+    """The remote of this name, or the default one; UserError where DVC takes an address for a folder below the project's."""
+    remote = repo.cloud.get_remote(name, command)
+    here, path = f"{ROOT}/", f"{os.path.abspath(remote.path)}/"
+    if remote.fs.protocol == "local" and path.startswith(here) and ":" in path.removeprefix(here):
+        raise UserError(
+            f"the remote `{remote.name}`: DVC takes {remote.path!r} for a folder in this checkout; write a folder as a path "
+            "alone, without `file://`, and one of another machine as `ssh://HOST/PATH`"
+        )
+    return remote
 
 
 def sizes(remote: Remote, names: Iterable[str]) -> dict[str, int | None]:

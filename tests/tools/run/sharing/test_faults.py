@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -98,6 +99,13 @@ def test_no_remote(sender):
 def test_a_remote_of_a_kind_whose_packages_are_not_here(sender):
     set_remote(sender, {"url": "gs://bucket"})
     assert "'dvc-gs' to be installed; `make setup EXTRAS=s3` brings" in share(sender, "push", status=1)
+
+
+@pytest.mark.parametrize("url", ["file:///srv/mnist", "host:/srv/mnist"])
+def test_an_address_that_dvc_takes_for_a_folder_here(sender, url):
+    sender.run("dvc", "remote", "add", "--local", "-d", "storage", url)
+    assert "for a folder in this checkout; write a folder as a path" in share(sender, "push", status=1)
+    assert sender.run("git", "status", "--porcelain") == ""
 
 
 def test_what_changes_the_checkout_waits_for_a_run(toy):
@@ -315,3 +323,14 @@ def test_an_edited_output_is_named_with_what_can_be_done(toy):
     assert edited.read_text() == "mine"
     edited.rename(toy.folder.parent / "mine")
     toy.make("check-cache")
+
+
+def test_links_that_cannot_be_made_are_told(toy):
+    """DVC leaves such files out."""
+    cache = toy.run("dvc", "cache", "dir").strip()
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as other:
+        shutil.copytree(cache, other, dirs_exist_ok=True)
+        with toy.own_config() as config:
+            config["cache"] |= {"dir": other, "type": "hardlink"}
+        (toy.folder / "models/mlp.keras").unlink()
+        assert "cache.type hardlink: no such link leads from" in toy.make("check-cache", status=2)
