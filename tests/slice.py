@@ -54,9 +54,7 @@ def train(name: str, params: Params, digits: mnist.Digits) -> None:
     short = {"epochs": 1, "batch_size": 32, "early_stopping": None}
     if name not in params.models:  # a second graph for validation takes time
         short["validation_split"] = 0.0
-    if (
-        name in networks()
-    ):  # one step and one evaluation; oneDNN calls the same kernels as with 32 images, and not with 8
+    if name in networks():  # a step and an evaluation; oneDNN's kernels are those for 32 images (for 8, not all are)
         digits = mnist.Digits(digits.images[:16], digits.labels[:16])
     model = (networks() | others() | params.models)[name].model_copy(update=short)
     trained, _ = loop.train(name, model, digits, params.seed)

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import on_linux
 from tests.project import Project
 from tests.tools.run.sharing import servers
 from tests.tools.run.sharing.servers import set_remote
@@ -325,6 +326,7 @@ def test_an_edited_output_is_named_with_what_can_be_done(toy):
     toy.make("check-cache")
 
 
+@on_linux
 def test_links_that_cannot_be_made_are_told(toy):
     """DVC leaves such files out."""
     cache = toy.run("dvc", "cache", "dir").strip()
