@@ -106,6 +106,7 @@ def test_the_report_reads_well_on_a_terminal(branch):
     ):
         assert expected in page
     assert max(map(len, page.splitlines())) <= 100
+    assert "•" not in map(str.strip, page.splitlines())  # which a list of images leaves behind
 
 
 def test_an_unknown_format_or_base_is_told(branch):

@@ -110,7 +110,7 @@ def code(value: object) -> str:
 
 
 def plots(base: str, base_url: str, now_url: str) -> str:
-    """Each plot that differs, as it was beside as it is now; without addresses a list."""
+    """Each plot that differs, as it was beside as it is now; without addresses, as it is now."""
     commit = commit_of(base)
     before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PLOTS).splitlines()
     changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PLOTS).splitlines()
@@ -118,7 +118,7 @@ def plots(base: str, base_url: str, now_url: str) -> str:
     if not changed:
         return "No plot differs."
     if not (base_url and now_url):
-        return "\n".join(f"- ![{path}]({path})" for path in sorted(changed))
+        return "\n\n".join(f"![{path}]({path})" for path in sorted(changed))
     _, prefix = top()
     rows = []
     for path in sorted(changed):

@@ -88,11 +88,16 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
                         "results are, or `dvc repro` here, which computes them")  # fmt: skip
 
 
+def cached(folder: Path) -> list[Path]:
+    """The files of a cache: objects, and entries of the run-cache."""
+    return sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
+
+
 def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
     """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
     alone.check_links(repo.cache.local)
     folder = Path(cache.path)
-    everything = sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
+    everything = cached(folder)
     removed = remove_wrong(everything)
     if removed:
         cli.log(f"removed from the cache, {len(removed)} of {len(everything)} files: not what their names say")
@@ -109,7 +114,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
         repo.checkout(allow_missing=bool(lacking(repo, folder)))
-    cli.log(f"the cache is right: {len(everything) - len(removed)} files checked, and everything recorded is in place")
+    cli.log(f"the cache is right: {len(cached(folder))} files checked, and everything recorded is in place")
 
 
 def main() -> None:
