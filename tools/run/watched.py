@@ -94,8 +94,8 @@ def watch() -> None:
 def parse_once() -> None:
     """From now on this process parses a text of YAML once.
 
-    DVC parses params.yaml for each stage, and dvc.yaml and dvc.lock several times. Processor time of a run with nothing to do:
-    2.5 s without this, 1.7 s with it; of DVC's check of 60 versions 13.8 s and 3.4 s.
+    DVC parses params.yaml for each stage, and dvc.yaml and dvc.lock several times. Processor time of DVC's check of 60
+    versions: 11.0 s without this, 4.9 s with it.
     """
     load, parsed = YAML.load, {}
 
