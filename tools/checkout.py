@@ -34,17 +34,15 @@ def git(folder: Path, *arguments: str) -> str:
 
 def commit_of(rev: str) -> str:
     """The full id of the commit that a branch (also one that only `origin` has), tag or commit means."""
+    git(ROOT, "rev-parse", "--git-dir")  # its error says why Git reads nothing here: no repository, or another owner's
+    both = [f"refs/heads/{rev}", f"refs/tags/{rev}"]
+    if git(ROOT, "for-each-ref", "--format=%(refname)", *both).splitlines() == both:
+        raise UserError(f"{rev}: a branch and a tag have this name; say heads/{rev} or tags/{rev}")
     for name in (rev, f"origin/{rev}"):
         try:
-            commit = git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
+            return git(ROOT, "rev-parse", "--verify", "--end-of-options", f"{name}^{{commit}}").strip()
         except UserError as error:
             reason = error
-            continue
-        both = [f"refs/heads/{rev}", f"refs/tags/{rev}"]
-        if git(ROOT, "for-each-ref", "--format=%(refname)", *both).splitlines() == both:
-            raise UserError(f"{rev}: a branch and a tag have this name; say heads/{rev} or tags/{rev}")
-        return commit
-    git(ROOT, "rev-parse", "--git-dir")  # its error says why Git reads nothing here: no repository, or another owner's
     advice = "`git fetch` may bring it, or name another with BASE=... or REV=..."
     raise UserError(f"{rev}: no such branch, tag or commit here; {advice} ({reason})")
 
