@@ -20,9 +20,6 @@ from tests.conftest import ROOT, made_once
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
 from tests.slice import others
 
-# Three batches; a version with a validation split has a smaller last one. An emulator is some 30 times slower.
-COUNT = 96
-
 # The versions, every network of the benchmarks' list and each optimizer, with what is computed otherwise. The versions come
 # first: TensorFlow numbers what it makes, so that their graphs have the same names in every process.
 VERSIONS = [*load_params(ROOT / "params.yaml").models]
@@ -36,7 +33,7 @@ needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="nee
 def inputs(digits, samples, tmp_path_factory) -> str:
     path = tmp_path_factory.mktemp("slice") / "inputs.npz"
     [[loaded]] = load_batches([samples / "chelsea.png"], 1, 1)
-    np.savez(path, images=digits.images[:COUNT], labels=digits.labels[:COUNT], image=loaded.pixels)
+    np.savez(path, images=digits.images[:96], labels=digits.labels[:96], image=loaded.pixels)
     return str(path)
 
 
