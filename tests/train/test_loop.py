@@ -122,16 +122,19 @@ NETWORKS = {
     "both": version(
         "Flatten", {"Dense": SOFTMAX["Dense"] | {"kernel_regularizer": "l2"}}, label_smoothing=0.1, class_weight={1: 2}
     ),
+}
+LONG = {  # to make graphs of
     "bidirectional": version(ROWS, {"Bidirectional": {"layer": {"GRU": {"units": 4}}}}, SOFTMAX),
     "distributed": version({"TimeDistributed": {"layer": {"Dense": {"units": 3}}}}, "Flatten", SOFTMAX),
     "spectral": version("Flatten", {"SpectralNormalization": {"layer": HIDDEN}}, SOFTMAX),
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
 def test_training_gives_the_weights_and_figures_of_keras(name, digits):
     """570 examples or fewer, in batches of 32, 50 and all: the last, smaller batch counts too."""
-    assert_same(fit(NETWORKS[name], digits), fit_with_keras(NETWORKS[name], digits))
+    model = (NETWORKS | LONG)[name]
+    assert_same(fit(model, digits), fit_with_keras(model, digits))
 
 
 @pytest.mark.parametrize(
@@ -183,7 +186,13 @@ def at_a_constant_rate(digits) -> tuple[keras.Model, list[dict]]:
     return fit_with_keras(version(optimizer=SGD | {"momentum": 0.5}, batch_size=50), digits, rate=0.3, eagerly=True)
 
 
-@pytest.mark.parametrize(("block", "arguments"), SCHEDULES, ids=[block["name"] for block, _ in SCHEDULES])
+@pytest.mark.parametrize(
+    ("block", "arguments"),
+    [  # those in steps are Keras' own
+        pytest.param(*each, id=each[0]["name"], marks=[] if "unit" in each[0] else pytest.mark.slow)
+        for each in SCHEDULES
+    ],
+)
 def test_a_schedule_of_the_learning_rate_is_that_of_keras(block, arguments, digits, at_a_constant_rate):
     first = {} if "values" in block else {"initial_learning_rate": 0.3}
     model = version(optimizer=SGD | {"learning_rate": block | first, "momentum": 0.5}, batch_size=50)
@@ -337,7 +346,13 @@ def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_sam
     check_resumed(model, small, (best, 1), tmp_path / "v.ckpt", capsys, usual)
 
 
-@pytest.mark.parametrize("optimizer", [SGD | {"learning_rate": 1.0, "momentum": 0.5}, ADAM | {"learning_rate": 0.05}])
+@pytest.mark.parametrize(
+    "optimizer",
+    [
+        SGD | {"learning_rate": 1.0, "momentum": 0.5},
+        pytest.param(ADAM | {"learning_rate": 0.05}, marks=pytest.mark.slow),
+    ],
+)
 def test_a_training_cut_off_at_any_epoch_reduces_its_learning_rate_alike(optimizer, digits, tmp_path, capsys):
     """Beside the rate: the best loss, how long it has waited, and how long it still cools down."""
     small = mnist.Digits(digits.images[:150], digits.labels[:150])
