@@ -1,8 +1,8 @@
 """Compare the metrics with those of another revision and fail where one got worse than gate.yaml allows.
 
 Prints a Markdown table: metric, base, now, change, verdict. Exit status 1 if a metric is worse than its tolerance, is
-missing now, or is not a finite number; 0 otherwise. A version that params.yaml has no more may be missing if gate.yaml
-says `removed: [its name]`. It needs Git alone, no cache and no remote.
+missing now, or is not a finite number; 0 otherwise. A version that params.yaml has no more, or a metric that the code has
+no more, may be missing if gate.yaml says `removed: [its name]`. It needs Git alone, no cache and no remote.
 """
 
 import math
@@ -28,7 +28,8 @@ from tools.compare.luck import Evidence
 
 RULES = Path("gate.yaml")
 FAILED = ("worse", "missing", "not a number")
-REMOVED = "removed"  # the key of the versions that were removed on purpose
+REMOVED = "removed"  # the key of the versions and metrics that were removed on purpose
+KNOWN = outputs.METRICS | outputs.OF_RESNET50
 
 
 class Rule(Strict):
@@ -51,7 +52,7 @@ class Row(NamedTuple):
 
 
 def load_rules(path: Path) -> dict[str, dict | list]:
-    """Read gate.yaml: {metric or version.metric: {better, tolerance}, "removed": [version]}.
+    """Read gate.yaml: {metric or version.metric: {better, tolerance}, "removed": [version or metric]}.
 
     Raises UserError with the key that is wrong.
     """
@@ -84,8 +85,7 @@ def diff(what: str, base: str, **options: bool) -> dict[str, dict[str, dict]]:
 
 def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     """What gate.yaml says about a metric of a version; a UserError if it says nothing."""
-    known = outputs.METRICS | outputs.OF_RESNET50
-    better = {"better": known[metric].better} if metric in known else {}
+    better = {"better": KNOWN[metric].better} if metric in KNOWN else {}
     rule = better | rules.get(metric, {}) | rules.get(f"{version}.{metric}", {})
     if rule.keys() != {"better", "tolerance"}:
         raise UserError(
@@ -94,10 +94,8 @@ def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
     return rule
 
 
-def verdict(old: float | None, new: float | None, better: str, tolerance: float, evidence: Evidence = luck.NONE) -> str:
-    """One of: new, missing, not a number, same, better, within tolerance, within luck, worse."""
-    if new is None:
-        return "missing"
+def verdict(old: float | None, new: float, better: str, tolerance: float, evidence: Evidence = luck.NONE) -> str:
+    """One of: new, not a number, same, better, within tolerance, within luck, worse."""
     if not _finite(new):
         return "not a number"
     if not _finite(old):
@@ -126,16 +124,17 @@ def verdicts(
         versions: those of params.yaml; what is missing of them was not removed on purpose.
         evidence: what is known about `version.metric`, see `luck.gather`.
     """
-    rows, removed = [], set(rules.get(REMOVED, [])) - set(versions)
+    rows, removed = [], set(rules.get(REMOVED, [])) - {*versions, *KNOWN}
     for file, metrics in sorted(changes.items()):
         version = Path(file).stem
         for metric, values in sorted(metrics.items()):
             old, new = values.get("old"), values.get("new")
             name = f"{version}.{metric}"
             known = (evidence or {}).get(name, luck.NONE)
-            told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
-            if told == "missing" and version in removed:
-                told = REMOVED
+            if new is None:
+                told = REMOVED if removed & {version, metric} else "missing"
+            else:
+                told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
             p = known.shown() if change and told != "same" else ""
             excuse = known.excuse(abs(new - old)) if told == "within luck" else None
@@ -171,6 +170,13 @@ def failed(rows: list[Row]) -> list[str]:
     return [row.metric for row in rows if row.verdict in FAILED]
 
 
+def no_more(rows: list[Row], versions: Collection[str]) -> set[str]:
+    """Of what is missing, the versions that params.yaml has no more, and of the others the metrics that the code has no more."""
+    missing = [row.metric.split(".", 1) for row in rows if row.verdict == "missing"]
+    known = {*versions, "resnet50", *KNOWN}
+    return {metric if version in known else version for version, metric in missing} - known
+
+
 def main() -> None:
     """Read the command line and compare."""
     parser = cli.described(__doc__)
@@ -181,11 +187,11 @@ def main() -> None:
     rows = compare(arguments.base, versions)
     print(table(rows))
     if failed(rows) or not rows:
-        gone = sorted({row.metric.split(".")[0] for row in rows if row.verdict == "missing"} - {*versions, "resnet50"})
-        hint = f"; if params.yaml lost {', '.join(gone)} on purpose, add `removed: [{', '.join(gone)}]` to gate.yaml"
+        hint = ""
+        if gone := ", ".join(sorted(no_more(rows, versions))):
+            hint = f"; if {gone} went on purpose, add `removed: [{gone}]` to gate.yaml"
         raise UserError(
-            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the table above"
-            + hint * bool(gone)
+            f"the gate is shut: {', '.join(failed(rows)) or 'there are no metrics'}; see the table above{hint}"
         )
 
 

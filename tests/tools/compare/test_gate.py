@@ -22,7 +22,6 @@ from tools.compare import gate
         (0.1, 0.1101, "lower", "worse"),
         (7, 7.01, "same", "within tolerance"),
         (7, 8, "same", "worse"),
-        (0.98, None, "higher", "missing"),
         (None, 0.5, "higher", "new"),
         (0.98, math.nan, "higher", "not a number"),
         (0.98, math.inf, "higher", "not a number"),
@@ -46,6 +45,24 @@ def test_a_version_has_its_own_tolerance():
 def test_a_metric_without_a_rule_is_told():
     with pytest.raises(UserError, match=r"gate.yaml: no rule for cnn.f1; add `f1: "):
         gate.verdicts({"metrics/cnn.json": {"f1": {"old": 1, "new": 1}}}, {})
+
+
+@pytest.mark.parametrize(
+    ("removed", "excused", "hinted"),
+    [
+        ([], set(), {"f1", "cnn"}),
+        (["f1"], {"cnn.f1", "mlp.f1"}, set()),
+        (["cnn"], {"cnn.f1"}, {"f1"}),
+        (["mlp", "loss"], set(), {"f1", "cnn"}),  # params.yaml has `mlp`, and the code has `loss`
+    ],
+)
+def test_what_is_there_no_more_is_missing_unless_it_was_removed(removed, excused, hinted):
+    gone = {"old": 0.5}
+    changes = {"metrics/mlp.json": {"f1": gone, "loss": gone}, "metrics/cnn.json": {"f1": gone}}
+    rows = gate.verdicts(changes, {"removed": removed}, ["mlp"])
+    assert {row.metric for row in rows if row.verdict == "removed"} == excused
+    assert set(gate.failed(rows)) == {"cnn.f1", "mlp.f1", "mlp.loss"} - excused
+    assert gate.no_more(rows, ["mlp"]) == hinted
 
 
 @pytest.mark.parametrize(

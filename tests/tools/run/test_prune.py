@@ -106,7 +106,7 @@ def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
     toy.repro()
     shut = toy.make("gate", "BASE=main", status=2)
     assert "the gate is shut: cnn.accuracy, cnn.loss" in shut
-    assert "if params.yaml lost cnn on purpose, add `removed: [cnn]` to gate.yaml" in shut
+    assert "if cnn went on purpose, add `removed: [cnn]` to gate.yaml" in shut
     with (toy.folder / "gate.yaml").open("a") as file:
         file.write("removed: [cnn]\n")
     assert "| cnn.accuracy |" in (opened := toy.make("gate", "BASE=main")) and "| removed |" in opened
