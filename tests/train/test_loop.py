@@ -183,7 +183,7 @@ SCHEDULES = [  # as params.yaml has it, for batches of 50 of 570 images, so 12 s
 @pytest.fixture(scope="module")
 def at_a_constant_rate(digits) -> tuple[keras.Model, list[dict]]:
     """What Keras gives without a schedule."""
-    return fit_with_keras(version(optimizer=SGD | {"momentum": 0.5}, batch_size=50), digits, rate=0.3, eagerly=True)
+    return fit_with_keras(version(optimizer=SGD | {"momentum": 0.5}, batch_size=50), digits, rate=0.3)
 
 
 @pytest.mark.parametrize(
@@ -198,7 +198,7 @@ def test_a_schedule_of_the_learning_rate_is_that_of_keras(block, arguments, digi
     model = version(optimizer=SGD | {"learning_rate": block | first, "momentum": 0.5}, batch_size=50)
     schedule = getattr(keras.optimizers.schedules, block["name"])(**arguments, **first)
     ours = fit(model, digits)
-    assert_same(ours, fit_with_keras(model, digits, rate=schedule, eagerly=True))
+    assert_same(ours, fit_with_keras(model, digits, rate=schedule))
     with pytest.raises(AssertionError):
         assert_same(ours, at_a_constant_rate)
 
