@@ -188,7 +188,7 @@ def at_a_constant_rate(digits) -> tuple[keras.Model, list[dict]]:
 
 @pytest.mark.parametrize(
     ("block", "arguments"),
-    [  # those in steps are Keras' own
+    [  # `make test` tries those in epochs; what is in steps is Keras' own
         pytest.param(*each, id=each[0]["name"], marks=[] if "unit" in each[0] else pytest.mark.slow)
         for each in SCHEDULES
     ],

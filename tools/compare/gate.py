@@ -124,7 +124,7 @@ def verdicts(
         versions: those of params.yaml; what is missing of them was not removed on purpose.
         evidence: what is known about `version.metric`, see `luck.gather`.
     """
-    rows, removed = [], set(rules.get(REMOVED, [])) - {*versions, *KNOWN}
+    rows, removed = [], set(rules.get(REMOVED, []))
     for file, metrics in sorted(changes.items()):
         version = Path(file).stem
         for metric, values in sorted(metrics.items()):
@@ -132,7 +132,8 @@ def verdicts(
             name = f"{version}.{metric}"
             known = (evidence or {}).get(name, luck.NONE)
             if new is None:
-                told = REMOVED if removed & {version, metric} else "missing"
+                excused = version in removed.difference(versions) or metric in removed.difference(KNOWN)
+                told = REMOVED if excused else "missing"
             else:
                 told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
@@ -173,8 +174,9 @@ def failed(rows: list[Row]) -> list[str]:
 def no_more(rows: list[Row], versions: Collection[str]) -> set[str]:
     """Of what is missing, the versions that params.yaml has no more, and of the others the metrics that the code has no more."""
     missing = [row.metric.split(".", 1) for row in rows if row.verdict == "missing"]
-    known = {*versions, "resnet50", *KNOWN}
-    return {metric if version in known else version for version, metric in missing} - known
+    there = {*versions, "resnet50"}
+    versions_gone = {version for version, _ in missing} - there
+    return versions_gone | {metric for version, metric in missing if version in there} - KNOWN.keys()
 
 
 def main() -> None:
