@@ -85,6 +85,17 @@ def little_memory(more: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_AS, limits)
 
 
+def quick(count: int, *cases: object) -> list:
+    """Cases for `pytest.mark.parametrize`: `make test` tries the first `count`, `make test-all` all of them."""
+    return [
+        *cases[:count],
+        *(
+            pytest.param(*(case if isinstance(case, tuple) else (case,)), marks=pytest.mark.slow)
+            for case in cases[count:]
+        ),
+    ]
+
+
 def made_once(tmp_path_factory, name: str, make: Callable[[Path], object]) -> Path:
     """A folder that `make(folder)` fills, once for all workers of pytest-xdist: the first that comes makes it, others wait."""
     root = tmp_path_factory.getbasetemp()

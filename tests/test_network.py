@@ -16,7 +16,7 @@ import pytest
 from stages import network
 from stages.common.cli import UserError
 from stages.common.params import Model, load_params
-from tests.conftest import ROOT, on_linux
+from tests.conftest import ROOT, on_linux, quick
 from tests.test_mnist import Trap
 
 VERSIONS = load_params(ROOT / "params.yaml").models
@@ -46,7 +46,8 @@ def test_a_new_stack_of_layers_needs_no_code():
 
 @pytest.mark.parametrize(
     ("layers", "key"),
-    [
+    quick(
+        7,
         ([{"Conv2D": {"filters": 2, "kernel_size": 40}}, *END], "layers.0.Conv2D"),
         (
             [{"Conv2D": {"filters": 2, "kernel_size": 20}}, {"MaxPooling2D": {"pool_size": 10}}, *END],
@@ -54,12 +55,13 @@ def test_a_new_stack_of_layers_needs_no_code():
         ),
         ([{"Conv2D": {"filters": 3, "kernel_size": 3, "groups": 2}}, *END], "layers.0.Conv2D"),
         ([{"Reshape": {"target_shape": [5]}}, *END], "layers.0.Reshape"),
-        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers.1.Dense"),
         (["MelSpectrogram", *END], "layers"),
-        ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
         ([{"SpectralNormalization": {"layer": "Flatten"}}, *END], "layers.0.SpectralNormalization"),
         ([{"Bidirectional": {"layer": {"Dense": {"units": 3}}}}, *END], "layers.0.Bidirectional"),
-    ],
+        # TensorFlow waits 10 s for memory.
+        (["Flatten", {"Dense": {"units": 10**12}}, *END], "layers.1.Dense"),
+        ([{"UpSampling2D": {"size": 3000}}, "GlobalAveragePooling2D", *END], "layers"),
+    ),
 )
 def test_a_layer_that_keras_refuses_is_named(layers, key):
     with pytest.raises(UserError) as error:
@@ -152,6 +154,7 @@ def saved(tmp_path_factory) -> tuple[keras.Model, Path]:
     return model, path
 
 
+@pytest.mark.slow
 def test_plain_keras_loads_the_file_without_this_project(saved, digits, tmp_path):
     model, path = saved
     np.save(tmp_path / "in.npy", digits.images[:20])
@@ -321,6 +324,7 @@ HOSTILE = {  # the model, and how the reason begins
 }
 
 
+@pytest.mark.slow
 @on_linux
 @pytest.mark.parametrize("name", HOSTILE)
 def test_a_hostile_model_is_refused_in_little_memory_and_runs_nothing(said_of_hostile, name):

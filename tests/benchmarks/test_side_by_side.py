@@ -26,6 +26,7 @@ def test_each_competitor_runs_two_rounds_a_turn_and_the_second_counts():
     assert 0 < measured["cpu_seconds"]["two_rounds"] <= 1.1 * measured["seconds"]["two_rounds"]
 
 
+@pytest.mark.slow
 def test_a_competitor_that_fails_says_why():
     with pytest.raises(RuntimeError, match="ValueError: no third round"):
         in_turn(__name__, ["two_rounds"], "no third round", turns=2)

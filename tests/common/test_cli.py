@@ -49,6 +49,7 @@ def test_what_a_user_can_cause_is_one_message_without_a_traceback(body, status, 
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "body",
     [

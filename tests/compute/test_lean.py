@@ -2,6 +2,8 @@
 
 import json
 
+import pytest
+
 from tests.compute.test_quiet import python
 
 REGISTERED = """
@@ -20,6 +22,7 @@ def start(code: str) -> tuple[set[str], set[str]]:
     return set(gradients), set(modules)
 
 
+@pytest.mark.slow
 def test_every_layer_keeps_its_gradient():
     gradients, modules = start("from stages import compute")
     all_gradients, all_modules = start("import keras")
@@ -36,6 +39,7 @@ def test_what_was_left_out_or_put_off_can_be_used_later():
     assert done.stdout.startswith("False <class"), done.stderr
 
 
+@pytest.mark.slow
 def test_what_comes_later_says_nothing():
     done = python("from stages import compute; import keras; keras.backend.clear_session()")
     assert (done.returncode, done.stderr) == (0, "")

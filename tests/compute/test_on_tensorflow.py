@@ -54,6 +54,7 @@ for name, (offset, value) in pinned.STATICS.items():
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("part", "sizes", "work"),
     [
@@ -94,6 +95,7 @@ print("libcusolver.so.11" in Path("/proc/self/maps").read_text())
 """
 
 
+@pytest.mark.slow
 def test_cusolver_is_loaded_where_tensorflow_does_not_search(tmp_path):
     """Any library will do to see that: NVIDIA's own has 300 MB."""
     library = tmp_path / "nvidia/cusolver/lib/libcusolver.so.11"

@@ -13,6 +13,7 @@ from stages.common.cli import UserError
 from stages.images import source
 from stages.images.limits import ImageError
 from stages.images.source import image_path, list_images, read_file
+from tests.conftest import quick
 
 IMAGE = bytes(range(256)) * 1000
 PAGE = b"""<a href="?C=N;O=D">Name</a> <a href="?dir=/">tree</a> <a href="../">up</a> <a href="./../">up</a> <a href="./">here</a> <a href="#top">top</a>
@@ -166,7 +167,7 @@ def test_a_web_page_that_is_not_there_is_not_taken_for_an_empty_folder(site):
         list_images(f"{site}/none")
 
 
-@pytest.mark.parametrize("kind", ["stalling", "dripping"])
+@pytest.mark.parametrize("kind", quick(1, "stalling", "dripping"))
 def test_a_web_server_that_stalls_is_not_waited_for_without_end(site, monkeypatch, kind):
     monkeypatch.setattr(source, "READ_TIMEOUT", 0.2)
     with pytest.raises(UserError, match=rf"/{kind}/a.jpg: the server has stopped answering; check"):

@@ -115,11 +115,13 @@ def warnings(capsys) -> list[str]:
     return [line for line in capsys.readouterr().err.splitlines() if not line.startswith("computing with ")]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch_size", [1, 32])
 def test_the_batch_size_changes_nothing(classify, samples, usual, batch_size):
     assert classify(samples, batch_size=batch_size) == usual
 
 
+@pytest.mark.slow
 def test_keras_gives_the_same_to_the_last_digit(classify, samples, usual):
     """The fourth decimal of a probability may turn where the backends round on different sides of a half."""
     (data, metrics), (other, other_metrics) = usual, classify(samples, backend="keras")
@@ -132,6 +134,7 @@ def test_keras_gives_the_same_to_the_last_digit(classify, samples, usual):
             }
 
 
+@pytest.mark.slow
 def test_neither_the_number_of_threads_nor_the_process_changes_a_byte(
     classify, samples, usual, stage, downloaded, resnet50_folder, tmp_path
 ):
@@ -161,6 +164,7 @@ def test_the_file_of_predictions_has_the_promised_form(samples, usual):
         )
 
 
+@pytest.mark.slow
 def test_top_k_decides_how_many_classes_are_written_and_nothing_else(classify, samples, usual):
     three, metrics = usual
     for top_k in (1, 1000):

@@ -42,6 +42,7 @@ def test_the_probabilities_are_those_of_plain_keras(backend, model, resnet50_fol
     np.testing.assert_allclose(ours, direct, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_neither_the_batch_size_nor_the_threads_change_a_bit(resnet50_folder, resized):
     usual = classifier.compile_classify(resnet50_folder, "openvino", 7, SETTINGS)(list(resized))
     for batch_size, threads in ((1, 2), (3, 2), (32, 2), (7, 1), (7, 5)):
@@ -95,6 +96,7 @@ def test_a_damaged_class_index_is_named(damage, resnet50_folder, tmp_path):
     assert str(error.value).startswith(f"{path}: not ImageNet's class index: ")
 
 
+@pytest.mark.slow
 @on_linux
 def test_too_little_memory_is_no_reason_to_delete_the_weights(resnet50_folder):
     """What fails first depends on the limit; OpenVINO itself may crash."""

@@ -118,6 +118,7 @@ def test_a_download_shows_no_password_of_a_mirror(stage, tmp_path, mirror):
 # ------------------------------------------------------------------------------------------------- docs/bad-input.md
 
 
+@pytest.mark.slow
 def test_every_test_that_the_table_of_bad_input_names_exists():
     table = (ROOT / "docs/bad-input.md").read_text()
     rows = [line for line in table.splitlines() if line.startswith("| ") and "---" not in line][1:]

@@ -13,6 +13,7 @@ from stages.common.cli import UserError
 from stages.common.params import Model
 from stages.train import loop
 from stages.train.checkpoint import Checkpoint
+from tests.conftest import quick
 
 SHAPE = (28, 28, 1)
 HIDDEN = {"Dense": {"units": 12, "activation": "sigmoid"}}
@@ -110,10 +111,10 @@ NETWORKS = {
     "whole": version(validation_split=0.0, batch_size=600),
     "adam": version(optimizer=ADAM, batch_size=50),
     "batch norm": version("Flatten", "BatchNormalization", HIDDEN, "BatchNormalization", SOFTMAX),
+    "cnn": version({"Conv2D": {"filters": 3, "kernel_size": 5}}, "MaxPooling2D", "Flatten", SOFTMAX, epochs=1),
     "regularised": version(
         "Flatten", {"Dense": {"units": 12, "kernel_regularizer": "l2", "activity_regularizer": "l1"}}, SOFTMAX
     ),
-    "cnn": version({"Conv2D": {"filters": 3, "kernel_size": 5}}, "MaxPooling2D", "Flatten", SOFTMAX, epochs=1),
     "constraint": version("Flatten", {"Dense": SOFTMAX["Dense"] | {"kernel_constraint": "max_norm"}}),
     "momentum": version(optimizer=SGD | {"momentum": 0.9, "nesterov": True, "clipnorm": 0.5, "weight_decay": 0.01}),
     "averages": version(optimizer=SGD | {"use_ema": True, "ema_momentum": 0.9}),
@@ -122,31 +123,29 @@ NETWORKS = {
     "both": version(
         "Flatten", {"Dense": SOFTMAX["Dense"] | {"kernel_regularizer": "l2"}}, label_smoothing=0.1, class_weight={1: 2}
     ),
-}
-LONG = {  # to make graphs of
     "bidirectional": version(ROWS, {"Bidirectional": {"layer": {"GRU": {"units": 4}}}}, SOFTMAX),
     "distributed": version({"TimeDistributed": {"layer": {"Dense": {"units": 3}}}}, "Flatten", SOFTMAX),
     "spectral": version("Flatten", {"SpectralNormalization": {"layer": HIDDEN}}, SOFTMAX),
 }
 
 
-@pytest.mark.parametrize("name", [*NETWORKS, *(pytest.param(name, marks=pytest.mark.slow) for name in LONG)])
+@pytest.mark.parametrize("name", quick(5, *NETWORKS))
 def test_training_gives_the_weights_and_figures_of_keras(name, digits):
     """570 examples or fewer, in batches of 32, 50 and all: the last, smaller batch counts too."""
-    model = (NETWORKS | LONG)[name]
-    assert_same(fit(model, digits), fit_with_keras(model, digits))
+    assert_same(fit(NETWORKS[name], digits), fit_with_keras(NETWORKS[name], digits))
 
 
 @pytest.mark.parametrize(
     "stopping",
-    [
+    quick(
+        2,
         {"monitor": "val_loss", "patience": 0},
-        {"monitor": "val_loss", "patience": 2, "restore_best_weights": True},
         {"monitor": "val_accuracy", "patience": 1, "min_delta": 0.01},
+        {"monitor": "val_loss", "patience": 2, "restore_best_weights": True},
         {"monitor": "loss", "patience": 0, "min_delta": 0.05},
         {"monitor": "loss", "patience": 0, "min_delta": 0.05, "start_from_epoch": 7},
         {"monitor": "val_accuracy", "patience": 4, "baseline": 0.99},
-    ],
+    ),
     ids=str,
 )
 def test_training_stops_where_keras_stops(stopping, digits):
@@ -160,12 +159,16 @@ def test_training_stops_where_keras_stops(stopping, digits):
 
 
 SCHEDULES = [  # as params.yaml has it, for batches of 50 of 570 images, so 12 steps in an epoch; and Keras' own
-    ({"name": "CosineDecay", "decay_steps": 20, "alpha": 0.1}, {"decay_steps": 20, "alpha": 0.1}),
-    ({"name": "CosineDecay", "decay_steps": 1.2, "unit": "epochs"}, {"decay_steps": 14}),
     (
         {"name": "CosineDecay", "decay_steps": 1, "warmup_steps": 0.5, "warmup_target": 0.5, "unit": "epochs"},
         {"decay_steps": 12, "warmup_steps": 6, "warmup_target": 0.5},
     ),
+    (
+        {"name": "PiecewiseConstantDecay", "boundaries": [0.5, 1], "values": [0.3, 0.1, 0], "unit": "epochs"},
+        {"boundaries": [6, 12], "values": [0.3, 0.1, 0.0]},
+    ),
+    ({"name": "CosineDecay", "decay_steps": 20, "alpha": 0.1}, {"decay_steps": 20, "alpha": 0.1}),
+    ({"name": "CosineDecay", "decay_steps": 1.2, "unit": "epochs"}, {"decay_steps": 14}),
     ({"name": "CosineDecayRestarts", "first_decay_steps": 0.25, "unit": "epochs"}, {"first_decay_steps": 3}),
     (
         {"name": "ExponentialDecay", "decay_steps": 1, "decay_rate": 0.1, "staircase": True, "unit": "epochs"},
@@ -173,10 +176,6 @@ SCHEDULES = [  # as params.yaml has it, for batches of 50 of 570 images, so 12 s
     ),
     ({"name": "InverseTimeDecay", "decay_steps": 5, "decay_rate": 2}, {"decay_steps": 5, "decay_rate": 2}),
     ({"name": "PolynomialDecay", "decay_steps": 7, "cycle": True}, {"decay_steps": 7, "cycle": True}),
-    (
-        {"name": "PiecewiseConstantDecay", "boundaries": [0.5, 1], "values": [0.3, 0.1, 0], "unit": "epochs"},
-        {"boundaries": [6, 12], "values": [0.3, 0.1, 0.0]},
-    ),
 ]
 
 
@@ -186,13 +185,7 @@ def at_a_constant_rate(digits) -> tuple[keras.Model, list[dict]]:
     return fit_with_keras(version(optimizer=SGD | {"momentum": 0.5}, batch_size=50), digits, rate=0.3)
 
 
-@pytest.mark.parametrize(
-    ("block", "arguments"),
-    [  # `make test` tries those in epochs; what is in steps is Keras' own
-        pytest.param(*each, id=each[0]["name"], marks=[] if "unit" in each[0] else pytest.mark.slow)
-        for each in SCHEDULES
-    ],
-)
+@pytest.mark.parametrize(("block", "arguments"), quick(2, *SCHEDULES), ids=[block["name"] for block, _ in SCHEDULES])
 def test_a_schedule_of_the_learning_rate_is_that_of_keras(block, arguments, digits, at_a_constant_rate):
     first = {} if "values" in block else {"initial_learning_rate": 0.3}
     model = version(optimizer=SGD | {"learning_rate": block | first, "momentum": 0.5}, batch_size=50)
@@ -227,6 +220,7 @@ def test_the_validation_part_is_the_end_where_keras_cuts(digits):
     np.testing.assert_array_equal(np.concatenate([train.images, validation.images]), digits.images)
 
 
+@pytest.mark.slow
 def test_how_often_the_bar_moves_changes_no_weight(digits, monkeypatch):
     model = version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX)
     usual, history = fit(model, digits)
@@ -239,7 +233,7 @@ def test_how_often_the_bar_moves_changes_no_weight(digits, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "layer", [{"RandomFlip": {"mode": "horizontal"}}, {"RandomRotation": {"factor": 0.1}}], ids=str
+    "layer", quick(1, {"RandomFlip": {"mode": "horizontal"}}, {"RandomRotation": {"factor": 0.1}}), ids=str
 )
 def test_random_layers_follow_the_seed(layer, digits):
     model = version(layer, {"Dropout": {"rate": 0.2}}, "Flatten", SOFTMAX, epochs=1)
@@ -317,7 +311,8 @@ class CutOff(Checkpoint):
 
 @pytest.mark.parametrize(
     ("model", "after"),
-    [
+    quick(
+        2,
         (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, epochs=4), (1, 1, 1)),
         (version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX), (2,)),
         (version({"RandomRotation": {"factor": 0.1}}, {"GaussianNoise": {"stddev": 0.1}}, "Flatten", SOFTMAX), (1,)),
@@ -325,7 +320,7 @@ class CutOff(Checkpoint):
         (version(optimizer=SGD | {"momentum": 0.9, "use_ema": True, "ema_momentum": 0.9}, epochs=3), (2,)),
         (version(optimizer={"name": "Nadam", "learning_rate": 0.001}, epochs=3), (1,)),
         (version("Flatten", {"Dense": SOFTMAX["Dense"] | {"dtype": "bfloat16"}}, epochs=3), (1,)),
-    ],
+    ),
     ids=["dropout", "end", "rotation", "adam", "averages", "nadam", "bfloat16"],
 )
 def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(model, after, digits, tmp_path, capsys):
@@ -334,6 +329,7 @@ def test_a_training_that_was_cut_off_goes_on_to_the_same_bits(model, after, digi
     check_resumed(model, small, after, tmp_path / "v.ckpt", capsys)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_same_epoch(digits, tmp_path, capsys):
     """Its state is the best loss, how long it has waited and, as here, the best weights."""
     small = mnist.Digits(digits.images[:150], digits.labels[:150])
@@ -346,12 +342,9 @@ def test_a_training_that_was_cut_off_while_early_stopping_waits_stops_at_the_sam
     check_resumed(model, small, (best, 1), tmp_path / "v.ckpt", capsys, usual)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    "optimizer",
-    [
-        SGD | {"learning_rate": 1.0, "momentum": 0.5},
-        pytest.param(ADAM | {"learning_rate": 0.05}, marks=pytest.mark.slow),
-    ],
+    "optimizer", [SGD | {"learning_rate": 1.0, "momentum": 0.5}, ADAM | {"learning_rate": 0.05}], ids=["SGD", "Adam"]
 )
 def test_a_training_cut_off_at_any_epoch_reduces_its_learning_rate_alike(optimizer, digits, tmp_path, capsys):
     """Beside the rate: the best loss, how long it has waited, and how long it still cools down."""
@@ -364,6 +357,7 @@ def test_a_training_cut_off_at_any_epoch_reduces_its_learning_rate_alike(optimiz
     check_resumed(model, small, (1,) * (len(usual[1]) - 1), tmp_path / "v.ckpt", capsys, usual)
 
 
+@pytest.mark.slow
 def test_a_training_that_was_cut_off_keeps_to_its_schedule(digits, tmp_path, capsys):
     rate = {"name": "CosineDecay", "initial_learning_rate": 0.5, "decay_steps": 2.5, "unit": "epochs"}
     small = mnist.Digits(digits.images[:150], digits.labels[:150])
@@ -389,6 +383,7 @@ def check_resumed(
     assert_same_bits(usual, resumed)
 
 
+@pytest.mark.slow
 def test_each_epoch_has_a_fingerprint_of_every_variable_also_in_a_training_that_was_cut_off(digits, tmp_path):
     model = version("Flatten", {"Dropout": {"rate": 0.2}}, SOFTMAX, optimizer=ADAM, epochs=3)
 

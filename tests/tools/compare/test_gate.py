@@ -105,6 +105,7 @@ def test_every_metric_of_the_project_has_a_rule():
             assert gate.rule_for(rules, path.stem, metric)
 
 
+@pytest.mark.slow
 def test_a_clone_without_the_files_of_other_commits_gets_them(toy, tmp_path):
     """`git clone --filter=blob:none`, and with `--sparse`; DVC itself waits for ever for them."""
     toy.run("git", "config", "uploadpack.allowFilter", "true")

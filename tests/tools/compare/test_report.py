@@ -60,6 +60,7 @@ def test_the_other_revision_s_figures_stand_beside_today_s(project):
     assert "report.html" not in subprocess.check_output(["git", "status", "--short"], cwd=project.folder, text=True)
 
 
+@pytest.mark.slow
 def test_a_damaged_metrics_file_of_the_other_revision_is_named(project):
     path = project.folder / "metrics/mlp.json"
     for text, status in (('{"accuracy": 0.', 1), ('{"accuracy": "high", "loss": null}', 0)):
@@ -74,6 +75,7 @@ def test_a_damaged_metrics_file_of_the_other_revision_is_named(project):
         assert ("error: main, metrics/mlp.json: not a JSON object" in done.stderr) == bool(status)
 
 
+@pytest.mark.slow
 def test_results_of_another_commit_are_not_shown_as_those_of_this_one(project):
     """As `git checkout` alone leaves what DVC keeps."""
     lock = project.folder / "dvc.lock"

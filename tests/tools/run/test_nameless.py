@@ -16,6 +16,7 @@ def can_be_nameless() -> bool:
     return bool(shutil.which("unshare")) and not subprocess.run([*NAMELESS, "true"], capture_output=True).returncode
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not can_be_nameless(), reason="needs `unshare`, and the right to make a user namespace")
 def test_the_pipeline_runs_without_a_name_and_a_home(tmp_path):
     checkout.copy(tmp_path)

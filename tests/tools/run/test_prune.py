@@ -73,6 +73,7 @@ def test_a_file_that_somebody_has_changed_stays(toy):
     assert not (toy.folder / "models/cnn.keras").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_branch_are_not_recorded(toy):
     """Git ignores them, and leaves them where they are."""
     toy.edit("dvc.yaml", "[metrics/history, toy.py]", "[metrics/history, models/weights, toy.py]")
@@ -100,6 +101,7 @@ def test_weights_of_another_branch_are_not_recorded(toy):
     assert toy.trained() == [] and toy.run("git", "status", "--porcelain") == ""
 
 
+@pytest.mark.slow
 def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
     toy.run("git", "checkout", "-qb", "smaller")
     toy.set_models({"mlp": toy.models["mlp"]})
@@ -114,6 +116,7 @@ def test_the_gate_opens_for_a_version_that_was_removed_on_purpose(toy):
     assert "the gate is shut: mlp.accuracy, mlp.loss; see the table above\n" in toy.make("gate", "BASE=main", status=2)
 
 
+@pytest.mark.slow
 def test_of_outputs_that_are_links_into_a_cache_elsewhere_the_links_go(toy):
     with toy.own_config() as config:
         config["cache"]["type"] = "symlink"

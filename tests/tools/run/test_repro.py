@@ -69,6 +69,7 @@ def test_a_project_within_this_one_is_not_waited_for(project):
         (inner / "go").touch()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.isdir("/dev/shm"), reason="needs a second file system")
 def test_links_that_cannot_be_made_are_told_before_work(project):
     """DVC finds out when the stage has ended."""
@@ -82,6 +83,7 @@ def test_links_that_cannot_be_made_are_told_before_work(project):
         assert "Running stage 'slow'" in project.run()
 
 
+@pytest.mark.slow
 def test_a_damaged_database_of_dvc_is_named_with_what_mends_it(project):
     project.run()
     site = project.folder / "site"
@@ -94,6 +96,7 @@ def test_a_damaged_database_of_dvc_is_named_with_what_mends_it(project):
     assert "up to date" in project.run()
 
 
+@pytest.mark.slow
 def test_a_result_is_kept_while_another_dvc_has_the_lock(project):
     """As `dvc push` has it until all is sent. DVC itself gives a stage's result up after 3 s."""
     with project.start_to_wait() as run:
@@ -114,6 +117,7 @@ def test_without_a_remote_there_is_nothing_to_pull(project):
     assert "Running stage 'slow'" in project.run("--pull")
 
 
+@pytest.mark.slow
 def test_without_a_git_repository_it_says_what_to_do(project):
     config = project.folder / ".dvc/config"
     config.write_text(config.read_text().replace("no_scm = true", ""))
@@ -135,6 +139,7 @@ def test_a_copy_without_hidden_files_is_told_before_work(project, name):
     assert output.startswith(f"error: {project.folder}: without {name}, which") and output.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_what_desktops_editors_and_a_killed_dvc_leave_is_no_source(project):
     (project.folder / "dvc.yaml").write_text(PIPELINE.replace("stages/slow.py", "stages"))
     project.run()
@@ -153,6 +158,7 @@ def test_what_desktops_editors_and_a_killed_dvc_leave_is_no_source(project):
     assert "Running stage 'slow'" in project.run()
 
 
+@pytest.mark.slow
 def test_a_dvc_lock_that_dvc_cannot_read_is_put_aside_and_made_anew(project):
     project.run()
     lock, cut = project.folder / "dvc.lock", "schema: '2.0'\nstages:\n  slow:\n    cmd: "
@@ -183,6 +189,7 @@ def test_locks_that_nobody_holds_are_removed(project, own):
     assert "Running stage 'slow'" in project.run()
 
 
+@pytest.mark.slow
 def test_results_of_another_backend_stay_out_of_the_cache(project):
     """From which a later run would take them for those of this one; and those that are there are used."""
     pytest.importorskip("jax", reason="needs JAX: make setup EXTRAS=jax")

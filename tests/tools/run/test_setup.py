@@ -145,6 +145,7 @@ def checkout(once) -> Checkout:
     return once
 
 
+@pytest.mark.slow
 def test_what_no_later_process_may_keep_is_compiled_at_once(fresh):
     fresh.setup(PYTHONDONTWRITEBYTECODE="1")
     assert list(fresh.site.glob("apple/__pycache__/*.pyc"))
@@ -153,6 +154,7 @@ def test_what_no_later_process_may_keep_is_compiled_at_once(fresh):
 # -------------------------------------------------------------------------------------------- the user's environment
 
 
+@pytest.mark.slow
 def test_without_a_home_uv_keeps_its_files_in_the_checkout(fresh):
     """A container's user may have none."""
     conf = (fresh.folder / "home/.config/pip/pip.conf").rename(fresh.folder / "pip.conf")
@@ -165,6 +167,7 @@ def filled(variables: dict[str, str], folder: Path) -> dict[str, str]:
     return {name: value.format(folder) for name, value in variables.items()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variables", [HOSTILE_TO_PIP, HOSTILE], ids=["pip", "all"])
 def test_settings_change_neither_what_is_installed_nor_where(fresh, tmp_path, variables):
     hostile = f"target = {tmp_path}/x\nuser = true\nprefix = {tmp_path}/x\nno-binary = :all:\nquiet = 3\n"
@@ -184,6 +187,7 @@ def test_settings_change_neither_what_is_installed_nor_where(fresh, tmp_path, va
     assert (fresh.site / "venv_path.pth").read_bytes() == (ROOT / "tools/run/venv_path.pth").read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "UV_FIND_LINKS"])
 def test_where_packages_come_from_is_the_users_choice(checkout, variable):
     """The pip.conf has no such folder; uv and pip read the variable."""

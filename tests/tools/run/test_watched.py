@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.conftest import quick
 from tests.project import edit
 from tests.tools.run.small import SLOW, Project
 
@@ -39,13 +40,14 @@ def new_file(project: Project) -> None:
 
 @pytest.mark.parametrize(
     ("change", "name", "jobs"),
-    [
+    quick(
+        1,
         (code, "stages/slow.py", "1"),
         (code, "stages/slow.py", "2"),
         (code_and_back, "stages/slow.py", "1"),
         (param, "params.yaml (seed)", "1"),
         (new_file, "stages/new.py", "1"),
-    ],
+    ),
 )
 def test_an_edit_while_a_stage_runs_fails_it(project, change, name, jobs):
     with project.start_to_wait("--jobs", jobs) as process:
@@ -70,6 +72,7 @@ def test_a_stage_that_is_killed_is_said_to_lack_memory(project, jobs):
     assert "it was killed, as Linux does where memory runs out" in output
 
 
+@pytest.mark.slow
 def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
     """Which has no outputs in dvc.lock that would differ, as those of `make replicates`."""
     edit(project.folder / "dvc.yaml", "outs: [out]", "")
@@ -83,6 +86,7 @@ def test_an_older_result_is_not_taken_for_that_of_the_edited_run(project):
     assert "Running stage 'slow'" in project.run()
 
 
+@pytest.mark.slow
 def test_what_a_stage_does_not_depend_on_may_be_edited(project):
     with project.start_to_wait() as process:
         edit(project.folder / "params.yaml", "top_k: 3", "top_k: 5")
