@@ -14,10 +14,10 @@ from pathlib import Path
 from benchmarks.side_by_side import ROOT, memory_mib, unpin
 
 WEIGHTS = ROOT / "models/resnet50"
-IMAGES = 128  # of a round where nothing is decoded
+IMAGES = 64  # of a round where nothing is decoded
 BATCH = 32
-FOLDER = 256  # JPEG files
-PHOTOS = 64  # JPEG files of 12 megapixels
+FOLDER = 128  # JPEG files
+PHOTOS = 32  # JPEG files of 12 megapixels
 PHOTO_SIZE = (4000, 3000)
 PHOTO_QUALITIES = {"500 KB": 60, "3 MB": 99}  # of the JPEG encoder, for files of about so many bytes
 MANY = 100_000  # files that are no images
