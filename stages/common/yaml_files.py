@@ -8,9 +8,11 @@ from typing import Any
 from ruamel.yaml import YAML
 from ruamel.yaml.error import ReusedAnchorWarning, YAMLError
 from ruamel.yaml.events import AliasEvent, CollectionEndEvent, CollectionStartEvent, Event, ScalarEvent
-from ruamel.yaml.parser import Parser
+from ruamel.yaml.parser import Parser, ParserError
+from ruamel.yaml.scanner import ScannerError
 
 from stages.common.cli import UserError
+from stages.common.schema import shorten
 
 warnings.simplefilter("ignore", ReusedAnchorWarning)  # YAML allows it
 MAX_BYTES = 1 << 21  # thousands of versions
@@ -35,7 +37,7 @@ def load_yaml(path: Path | str, max_bytes: int = MAX_BYTES, aliases: bool = True
         yaml.Parser = partial(_Limited, aliases)
         return yaml.load(text)
     except (YAMLError, ValueError, LookupError, OverflowError) as error:
-        raise UserError(f"{path}: not valid YAML: {_problem(error)}") from None
+        raise UserError(f"{path}: not valid YAML: {_problem(error, text)}") from None
 
 
 def refuse_conflict_markers(path: Path | str, text: bytes) -> None:
@@ -84,7 +86,15 @@ class _Limited(Parser):
         return event
 
 
-def _problem(error: Exception) -> str:
+def _problem(error: Exception, text: bytes) -> str:
+    """What the parser says; of bad syntax with the line in which it starts, where a tab shows as what it is."""
     mark = getattr(error, "problem_mark", None)
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
+    if isinstance(error, ScannerError | ParserError):
+        start = (error.context_mark or mark).line
+        line = dict(enumerate(text.decode(errors="replace").splitlines())).get(start, "")
+        return (
+            f"line {start + 1}{f' to {mark.line + 1}' * (mark.line > start)}: {problem}: {shorten(line)}; write "
+            "`key: value`, with spaces, no tabs, before the key and behind the colon, here and in the line before"
+        )
     return f"line {mark.line + 1}: {problem}" if mark else problem
