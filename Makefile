@@ -42,7 +42,7 @@ report: setup           ## the report; with BASE=revision, that one's figures be
 	@.venv/bin/python -m tools.compare.$(if $(filter html,$(FORMAT)),report,summary $(call option,format,FORMAT)) $(call option,base,BASE)
 
 # Neither the times nor the hashes of files.
-experiments: NOT_SHOWN = Created|(data|metrics|models)/[^:]+$$|.*\.(py|txt|yaml)$$
+experiments: NOT_SHOWN = Created|[^:]*/[^:]*$$|assets.yaml$$
 experiments: setup      ## table of the experiments: what was changed, and the metrics
 	@.venv/bin/python -m dvc exp show --only-changed --drop '$(NOT_SHOWN)'
 

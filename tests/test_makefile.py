@@ -1,10 +1,12 @@
 """The Makefile's own work: what a variable holds reaches the command as it is."""
 
 import os
+import re
 import shlex
 import subprocess
 
 import pytest
+from dvc.repo import Repo
 
 from tests.conftest import ROOT
 
@@ -61,3 +63,13 @@ def test_an_engine_that_there_is_not_is_named():
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode and f"ENGINE={TEXT}: allowed: ray, or local" in done.stderr
     assert "tools.run" not in done.stdout
+
+
+def test_the_table_of_experiments_leaves_out_hashes_alone():
+    dropped = shlex.split(run("#", "--dry-run", "SETUP=true", "experiments"))[-1]
+    with Repo(str(ROOT)) as repo:
+        files = {os.path.relpath(each.fs_path, ROOT) for each in (*repo.index.deps, *repo.index.outs)}
+    assert {"stages/common", "replicates/results", "assets.yaml", "requirements/compute.txt"} < files
+    shown = {*files, "seed", "models.mlp.epochs", "metrics/mlp.json:ece"}
+    shown = {name for name in shown if not re.match(dropped, name)}
+    assert shown - {"params.yaml"} == {"seed", "models.mlp.epochs", "metrics/mlp.json:ece"}
