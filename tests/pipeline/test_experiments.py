@@ -6,7 +6,8 @@ import json
 import re
 
 import pytest
-from dvc.utils.serialize import dumps_yaml, parse_yaml_for_update
+from dvc.utils.hydra import apply_overrides
+from dvc.utils.serialize import parse_yaml
 
 from stages.outputs import METRICS
 from tests.conftest import ROOT
@@ -27,10 +28,14 @@ def tried(small_project, tmp_path_factory) -> Project:
     return project
 
 
-def test_params_yaml_is_laid_out_as_dvc_writes_it():
-    """So that `exp run -S` changes the line that it means, and no other."""
-    text = (ROOT / "params.yaml").read_text()
-    assert dumps_yaml(parse_yaml_for_update(text, "params.yaml")) == text, "lists start in the column of their key"
+def test_set_param_changes_its_line_and_lays_out_layers_alone(tmp_path):
+    """As docs/usage.md says; lists start in the column of their key, or DVC would move all of them."""
+    path, before = tmp_path / "params.yaml", (ROOT / "params.yaml").read_text()
+    path.write_text(before)
+    apply_overrides(path, ["models.cnn.epochs=31"])
+    gone = set(before.splitlines()) - set(path.read_text().splitlines())
+    assert [line for line in gone if not line.startswith("    - ")] == ["    epochs: 30"]
+    assert parse_yaml(path.read_text(), path)["models"]["mlp"] == parse_yaml(before, path)["models"]["mlp"]
 
 
 def test_the_table_holds_what_was_changed_and_what_came_of_it(tried):
