@@ -118,7 +118,8 @@ def plots(base: str, base_url: str, now_url: str) -> str:
     if not changed:
         return "No plot differs."
     if not (base_url and now_url):
-        return "\n\n".join(f"![{path}]({path})" for path in sorted(changed))
+        shown = (f"![{path}]({path})" if Path(path).is_file() else f"`{path}`: removed" for path in sorted(changed))
+        return "\n\n".join(shown)
     _, prefix = top()
     rows = []
     for path in sorted(changed):

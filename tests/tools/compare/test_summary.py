@@ -39,3 +39,11 @@ def test_a_value_stays_in_its_cell(value):
     ]
     assert len(cells) == 6 and cells[3] == "name" and cells[5] == "after"
     assert "<img" not in MarkdownIt("gfm-like", {"linkify": False}).render(page)
+
+
+def test_a_plot_of_a_removed_version_is_named_and_no_broken_image(monkeypatch):
+    there, gone = "metrics/plots/learning_curves.png", "metrics/plots/confusion_gone.png"
+    monkeypatch.setattr(summary, "commit_of", lambda rev: rev)
+    monkeypatch.setattr(summary, "git", lambda _, name, *options: f"{there}\n{gone}\n" * (name == "diff"))
+    monkeypatch.chdir(ROOT)
+    assert summary.plots("main", "", "") == f"`{gone}`: removed\n\n![{there}]({there})"
