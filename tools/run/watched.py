@@ -10,6 +10,7 @@ import os
 import pickle
 
 import dvc.stage
+import dvc_data.hashfile.meta
 from dvc.cli import main as dvc_main
 from dvc.config import Config
 from dvc.dependency import ParamsDependency
@@ -86,8 +87,13 @@ def _save_deps(stage: Stage, allow_missing: bool = False) -> None:
 
 
 def watch() -> None:
-    """From now on this process records nothing of edited files, and does not warn of empty ones, as folders may be."""
+    """From now on this process records nothing of edited files, and does not warn of empty ones, as folders may be.
+
+    Nor does it record which files may be executed: on a disk of Windows, all may, and dvc.lock and the run-cache's names
+    would be others.
+    """
     logging.getLogger("dvc.output").addFilter(lambda record: record.msg != "'%s' is empty.")
+    dvc_data.hashfile.meta.is_exec = lambda mode: False
     dvc.stage.run_stage, Stage.save_deps = _run_stage, _save_deps
 
 

@@ -96,3 +96,17 @@ def test_what_a_stage_does_not_depend_on_may_be_edited(project):
         output = process.stdout.read()
     assert process.returncode == 0, output
     assert "Running stage" not in project.run()
+
+
+def test_a_file_system_on_which_every_file_may_be_executed_changes_no_byte(project):
+    edit(project.folder / "dvc.yaml", "[stages]", "[stages, README]")
+    (project.folder / "README").touch(0o644)
+    (project.folder / "README").write_text("done")
+    project.run()
+    recorded = (project.folder / "dvc.lock").read_bytes()
+    (project.folder / "README").chmod(0o755)
+    for jobs in "1", "2":
+        (project.folder / "dvc.lock").unlink()
+        output = project.run("--jobs", jobs)
+        assert "is cached" in output and "Running stage" not in output
+        assert (project.folder / "dvc.lock").read_bytes() == recorded
