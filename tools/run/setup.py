@@ -9,6 +9,7 @@ When there is nothing to do, this takes a fifth of a second.
 from __future__ import annotations
 
 import ast
+import errno
 import fcntl
 import functools
 import importlib.util
@@ -83,6 +84,22 @@ def pip_settings() -> dict[str, str]:
             if name in SOURCES:
                 found[name] = " ".join(ast.literal_eval(value).split())
     return found
+
+
+def check_links() -> None:
+    """End with an error where the file system has no symbolic links, of which a virtual environment is made."""
+    link = ROOT / ".dvc/tmp/link"
+    try:
+        remove(link)  # of a set-up that was killed
+        link.symlink_to("nowhere")
+        remove(link)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOSYS, errno.EOPNOTSUPP, errno.EROFS):
+            raise
+        fail(
+            f"{ROOT}: its disk has no symbolic links, as FAT and exFAT have none, and .venv is made of them; move the "
+            "project to another disk"
+        )
 
 
 def ready_uv() -> None:
@@ -225,6 +242,7 @@ def set_up(extras: list[str]) -> None:
     locks = [ROOT / f"requirements/{name}.txt" for name in (*BASE, *chosen)]
     status, _ = compare(locks)
     if status:
+        check_links()
         ready_uv()
         python = re.search(r"python3\.(\d+)$", str(next(VENV.glob("lib/python3.*"), "")))
         damaged = status == DAMAGED or VENV.is_symlink() or not python or int(python[1]) not in supported_pythons()[1]

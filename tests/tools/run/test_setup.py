@@ -394,6 +394,17 @@ def test_without_the_module_that_makes_environments_the_package_is_named(fresh):
     assert done.stderr.count("\n") == 1
 
 
+def test_a_disk_without_symbolic_links_is_named_before_work(fresh):
+    program = "import runpy, sys, os; sys.argv = ['setup.py']\ndef symlink(*_, **__): raise PermissionError(1, 'no')\n"
+    program += "os.symlink = symlink; runpy.run_path('tools/run/setup.py', run_name='__main__')"
+    done = fresh.run(sys.executable, "-I", "-c", program)
+    assert done.returncode == 1
+    assert (
+        done.stderr
+        == f"error: {fresh.folder}: its disk has no symbolic links, as FAT and exFAT have none, and .venv is made of them; move the project to another disk\n"
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- the real locks
 
 
