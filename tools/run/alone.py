@@ -126,7 +126,15 @@ def mend() -> None:
 
 
 def check_cache(folder: Path) -> None:
-    """UserError if this user may not write in each folder of DVC's cache: others, who share it, may have made some."""
+    """UserError if DVC cannot work with a cache of this name, or this user not write in each of its folders.
+
+    Others, who share it, may have made some.
+    """
+    if not {"{", "}"}.isdisjoint(str(folder)):
+        raise UserError(
+            f"{folder}: DVC cannot store a result in a cache whose path has a brace, `{{` or `}}`; move the project, or name "
+            "another cache with `.venv/bin/dvc cache dir --local`"
+        )
     below = (found for part in ("*", "files/*", "files/md5/*", "runs/*/*") for found in folder.glob(part))
     for each in (folder, *below):
         if each.is_dir() and not os.access(each, os.W_OK | os.X_OK):

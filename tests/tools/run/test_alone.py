@@ -64,5 +64,10 @@ def test_a_folder_of_somebody_else_is_named_before_work(tmp_path, monkeypatch):
         check_cache(tmp_path)
 
 
+def test_a_cache_that_dvc_cannot_use_is_named_before_work(tmp_path):
+    with pytest.raises(UserError, match=r"/{x}/cache: DVC cannot store .* brace.*; move the project"):
+        check_cache(tmp_path / "{x}/cache")
+
+
 def test_a_new_cache_is_no_problem(tmp_path):
     check_cache(tmp_path / "none")
