@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 import subprocess
+import sys
 
 import pytest
 from dvc.repo import Repo
@@ -56,6 +57,13 @@ def test_files_are_utf_8_in_every_locale():
     rules = "show: ; @.venv/bin/python -c 'from pathlib import Path; print(len(Path(\"README.md\").read_text()))'"
     locale = {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     assert int(run(rules, "show", **locale)) == len((ROOT / "README.md").read_text("utf-8"))
+
+
+def test_a_python_that_is_too_old_for_the_set_up_is_named(tmp_path):
+    (tmp_path / "old").write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 6)\nexec(sys.argv[2])\n")
+    (tmp_path / "old").chmod(0o755)
+    done = subprocess.run(["make", "setup", f"PYTHON={tmp_path}/old"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 2 and "is older than Python 3.8; name a later one" in done.stderr
 
 
 def test_an_engine_that_there_is_not_is_named():

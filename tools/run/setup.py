@@ -1,8 +1,8 @@
 """Build `.venv` from the locks in requirements/, or mend it: `python -I tools/run/setup.py EXTRAS...` is `make setup`.
 
-uv installs them. It has an environment of its own, `.uv`, which pip fills from requirements/setup.txt; `--uv` makes
-only this one. This file needs Python 3.9 and nothing else: where the locks are not for the Python that runs it, uv looks for
-another one, or fetches it. The user's settings decide where packages come from, and nothing else (`environment`).
+uv installs them. It has an environment of its own, `.uv`, where pip puts it as requirements/setup.txt pins it; `--uv`
+makes only this one. This file needs Python 3.8, as uv does, and nothing else: where the locks are not for the Python that
+runs it, uv looks for another one, or fetches it. The user's settings decide where packages come from, and nothing else (`environment`).
 When there is nothing to do, this takes a fifth of a second.
 """
 
@@ -68,7 +68,7 @@ def environment() -> dict[str, str]:
     }
 
 
-@functools.cache
+@functools.lru_cache(maxsize=None)  # noqa: UP033 - Python 3.8 has no `cache`
 def pip_settings() -> dict[str, str]:
     """What the user's variables and pip.conf files say about SOURCES, as pip reads them."""
     variables = ["PIP_CONFIG_FILE"] + ["PIP_" + name.upper().replace("-", "_") for name in SOURCES]
@@ -104,8 +104,9 @@ def check_links() -> None:
 
 def ready_uv() -> None:
     """Make `.uv`, unless it has the pinned uv already."""
-    lock = ROOT / "requirements/setup.txt"
-    (version,) = re.findall(r"^uv==(\S+)", lock.read_text(), re.MULTILINE)
+    lock = (ROOT / "requirements/setup.txt").read_text()
+    # Not what builds packages, which needs a later Python: uv gets it where it builds one.
+    ((pinned, version),) = re.findall(r"^(uv==(\S+)(?:.*\\\n)*.*)", lock, re.MULTILINE)
     try:
         if subprocess.check_output([str(UV), "--version"], text=True).split()[1] == version:
             return
@@ -120,9 +121,10 @@ def ready_uv() -> None:
     remove(UV_VENV)
     if subprocess.run([sys.executable, "-I", "-m", "venv", str(UV_VENV)], env=environment()).returncode:
         fail(f"{sys.executable} could not make a virtual environment, as it says above")
+    (UV_VENV / "lock.txt").write_text(pinned)
     settings = {"PIP_" + name.upper().replace("-", "_"): value for name, value in pip_settings().items()}
     command = [str(UV_VENV / "bin/python"), "-I", "-m", "pip", "install", "-qq", "--disable-pip-version-check"]
-    command += ["--require-hashes", "--only-binary", ":all:", "-r", str(lock)]
+    command += ["--require-hashes", "--only-binary", ":all:", "-r", str(UV_VENV / "lock.txt")]
     if subprocess.run(command, env={**environment(), **settings, "PIP_CONFIG_FILE": os.devnull}).returncode:
         fail("pip could not install uv, as it says above; `pip config list` shows where it looks")
 

@@ -376,6 +376,14 @@ def test_where_python_is_too_new_another_one_is_found(checkout):
     assert version.strip() in ("11", "12", "13")
 
 
+def test_a_python_on_which_only_uv_can_be_installed_will_do(fresh):
+    """What builds packages, and is pinned beside uv, needs a later one."""
+    with (fresh.folder / "requirements/setup.txt").open("a") as lock:
+        lock.write(f"wheel==9999 \\\n    --hash=sha256:{'0' * 64}\n")
+    fresh.setup()
+    assert fresh.packages() == ["apple-1.0", "plum-1.0"]
+
+
 def test_where_no_python_is_found_and_none_can_be_fetched_the_error_says_what_to_do(checkout):
     nowhere = str(checkout.folder / "nowhere")
     done = as_python_3_14(checkout, PATH=nowhere, UV_PYTHON_INSTALL_DIR=nowhere, UV_PYTHON_DOWNLOADS="never")
