@@ -171,9 +171,16 @@ def supported_pythons() -> tuple[str, range]:
 
 def create_venv() -> None:
     """An empty `.venv`, with this Python if the locks are for it."""
-    remove(VENV)
     wanted, minors = supported_pythons()
-    if uv("venv", "--no-project", "--python", sys.executable if sys.version_info[1] in minors else wanted, VENV):
+    is_supported = sys.version_info[1] in minors
+    missing = [name for name in ("_ctypes", "_sqlite3", "_ssl") if importlib.util.find_spec(name) is None]
+    if is_supported and missing:
+        fail(
+            f"{sys.executable} was built without {', '.join(missing)}; before you build it again, on Debian and Ubuntu, "
+            "`apt install libffi-dev libsqlite3-dev libssl-dev`; or name another Python with `make PYTHON=...`"
+        )
+    remove(VENV)
+    if uv("venv", "--no-project", "--python", sys.executable if is_supported else wanted, VENV):
         fail(
             f"Python {wanted} is needed; {sys.executable} is {sys.version.split()[0]}, and uv found no other one and "
             "could fetch none, as it says above: install one, or name one with `make PYTHON=...`"
