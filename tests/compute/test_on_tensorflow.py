@@ -88,6 +88,15 @@ for function, exact in [(tf.math.rsqrt, np.float32(1) / np.sqrt(x)), (tf.math.re
     assert computed(work).stdout == "True\nTrue\n"
 
 
+def test_a_power_is_a_square_or_a_root_where_it_is_one():
+    work = """
+for power in (2, 0.5, 3, tf.range(3.0)):
+    graph = tf.function(lambda x: keras.ops.power(x, power)).get_concrete_function(tf.TensorSpec([3])).graph
+    print(graph.get_operations()[-2].type)
+"""
+    assert computed("import keras" + work).stdout.split() == ["Square", "Sqrt", "Pow", "Pow"]
+
+
 CUSOLVER = """
 from pathlib import Path
 on_tensorflow.load_cusolver(Path("{folder}"))
