@@ -8,12 +8,13 @@ Each can be interrupted and run again. DVC's own `push` sends no results that ar
 use elsewhere. It also counts a folder as complete when only its list of files is there. DVC's push and pull report some errors as missing files.
 """
 
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 
 from dvc.config import NoRemoteError, RemoteNotFoundError
 from dvc.data_cloud import Remote
-from dvc.exceptions import DvcException
+from dvc.exceptions import CheckoutError, DvcException
 from dvc.fs import RemoteMissingDepsError
 from dvc.repo import Repo
 
@@ -77,7 +78,7 @@ def pull(repo: Repo, cache: Remote, remote: Remote) -> None:
         failed |= fetch(repo, remote, cache, (name for name in names if not (folder / name).is_file()))
         remove_wrong(folder / name for name in names)
     if failed:
-        what = advice(next(iter(failed.values())))
+        what = advice(next(iter(failed.values())), place="here")
         raise UserError(f"{called(remote)} did not give {first_few(wanted.get(name, name) for name in failed)}: {what}; "
                         "then `make pull` fetches the rest")  # fmt: skip
     lost = [path for name, path in wanted.items() if name not in there]
@@ -93,10 +94,25 @@ def cached(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
 
 
+def put_in_place(repo: Repo, allow_missing: bool) -> None:
+    """`dvc checkout`, which tells what failed, but why only in its debug log."""
+    causes, log, handler = [], logging.getLogger("dvc.repo.checkout"), logging.Handler()
+    handler.emit = lambda record: causes.extend(filter(None, (record.exc_info or ())[1:2]))
+    log.addHandler(handler)
+    log.setLevel(logging.DEBUG)
+    log.propagate = False  # so that nothing of it is printed
+    try:
+        repo.checkout(allow_missing=allow_missing)
+    except CheckoutError as error:
+        why = next((cli.explain_os_error(each) for each in causes if isinstance(each, OSError)), error)
+        raise UserError(f"{first_few(error.target_infos)} cannot be put in place: {why}") from None
+
+
 def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
     """`pull` and `cache`: remove what is wrong in the cache, fetch what is missing, put everything in place."""
-    alone.check_links(repo.cache.local)
     folder = Path(cache.path)
+    alone.check_cache(folder)
+    alone.check_links(repo.cache.local)
     everything = cached(folder)
     removed = remove_wrong(everything)
     if removed:
@@ -113,7 +129,7 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         for name, path in recorded(repo, folder).items():
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
-        repo.checkout(allow_missing=bool(lacking(repo, folder)))
+        put_in_place(repo, allow_missing=bool(lacking(repo, folder)))
     cli.log(f"the cache is right: {len(cached(folder))} files checked, and everything recorded is in place")
 
 

@@ -66,12 +66,14 @@ def called(remote: Remote) -> str:
     return f"the remote `{remote.name}` ({remote.fs.unstrip_protocol(remote.path)})"
 
 
-def remedy(error: BaseException | None) -> str | None:
-    """What a person can do about a remote's error, if it or one of its causes is known."""
+def remedy(error: BaseException | None, place: str = "there") -> str | None:
+    """What a person can do about a remote's error, if it or one of its causes is known; `place` is where files go to."""
     while error:
         number, status = getattr(error, "errno", None), getattr(error, "status", None)
         if number in (errno.ENOSPC, errno.EDQUOT):
-            return "free some space there"
+            return f"free some space {place}"
+        if number == errno.EISDIR:
+            return "remove the folder that is in the place of the file"
         if number in (errno.EROFS, errno.EPIPE) or status in (405, 501):  # EPIPE: a server hung up on what it is sent
             return "it can only be read: name another one with REMOTE=..."
         if isinstance(error, PermissionError | EOFError) or status in (401, 403):  # EOFError: nobody types a password
@@ -82,10 +84,10 @@ def remedy(error: BaseException | None) -> str | None:
     return None
 
 
-def advice(error: BaseException) -> str:
+def advice(error: BaseException, place: str = "there") -> str:
     """What an error says, and what to do about it."""
     said = "it asks for a password" if isinstance(error, EOFError) else str(error) or type(error).__name__
-    return f"{said}; {remedy(error) or 'check the address, and the rights and the free space there'}"
+    return f"{said}; {remedy(error, place) or 'check the address, and the rights and the free space there'}"
 
 
 @contextmanager

@@ -145,6 +145,13 @@ def test_a_full_remote(kind, sender, receiver, tmp_path):
         assert is_whole(receiver, sender)
 
 
+def test_a_full_disk_under_the_cache_is_not_the_remotes(storage, sender, receiver):
+    with mounted(receiver.folder / ".dvc/cache", "size=400k"):
+        assert "free some space here; then `make pull`" in share(receiver, "pull", status=1)
+        subprocess.run(["mount", "-o", "remount,size=10m", receiver.folder / ".dvc/cache"], check=True)
+        assert is_whole(receiver, sender)
+
+
 def test_a_remote_that_only_gives(sender, receiver, tmp_path):
     """A web server, and a folder on a read-only file system."""
     other, disk = tmp_path / "other", tmp_path / "disk"
@@ -325,6 +332,36 @@ def test_an_edited_output_is_named_with_what_can_be_done(toy):
     assert edited.read_text() == "mine"
     edited.rename(toy.folder.parent / "mine")
     toy.make("check-cache")
+
+
+def test_what_cannot_be_put_in_place_is_told_with_its_cause(toy):
+    """Here a disk that is not mounted; a full one, too."""
+    models = toy.folder / "models"
+    models.rename(toy.folder / "moved")
+    models.symlink_to("/unmounted/models")
+    output = toy.make("check-cache", status=2)
+    assert "cannot be put in place: " in output and ".keras: No such file or directory" in output
+    assert "DEBUG" not in output
+    models.unlink()
+    (toy.folder / "moved").rename(models)
+
+
+def test_a_folder_in_the_place_of_an_object_is_named(toy, tmp_path):
+    set_remote(toy, {"url": str(tmp_path / "storage")})
+    toy.make("push")
+    shutil.copytree(tmp_path / "storage", tmp_path / "cache")
+    with toy.own_config() as config:
+        config["cache"]["dir"] = str(tmp_path / "cache")
+    path = stored(tmp_path / "cache", toy.folder / "models/mlp.keras")
+    path.unlink()
+    path.mkdir()
+    assert f"{path}'; remove the folder that is in the place of" in toy.make("check-cache", status=2)
+
+
+def test_a_cache_that_cannot_be_used_is_named_before_anything_comes(toy, tmp_path):
+    with toy.own_config() as config:
+        config["cache"]["dir"] = str(tmp_path / "{cache}")
+    assert "whose path has a brace" in toy.make("pull", status=2)
 
 
 @on_linux
