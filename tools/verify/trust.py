@@ -10,6 +10,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path, PurePosixPath
 
 from stages.common import cli, files
@@ -21,6 +22,8 @@ from tools.verify.statement import Statement
 
 NAMESPACE = "rerun@reproducible-mnist"  # a signature made for anything else is not one of a statement
 SIGNERS = statement.FOLDER / "allowed_signers"
+BOM = "\ufeff"  # which editors on Windows put before the first name of a list
+LITERAL = ("key::", "ssh-")  # what a public key in Git's settings, not a path of one, begins with
 KEYS = ("~/.ssh/id_ed25519", "~/.ssh/id_ecdsa", "~/.ssh/id_rsa")
 
 
@@ -45,13 +48,17 @@ def own_key() -> str:
     with contextlib.suppress(UserError):
         chosen = git(ROOT, "config", "user.signingKey").strip()
     for name in map(os.path.expanduser, (chosen, *KEYS)):
-        if Path(name).is_file():
+        if name.startswith(LITERAL) or Path(name).is_file():
             return name
     raise UserError(f"none of your SSH keys is here ({', '.join(KEYS)}); `make sign KEY=...` names another")
 
 
 def sign(path: Path, key: str) -> None:
-    """Write the signature of the statement in `path`; `key` is a private key, or a public one that an agent holds."""
+    """Write the signature of the statement in `path`.
+
+    Args:
+        key: the path of a private key, or of a public one that an agent holds, or such a public key itself.
+    """
     if not path.exists():
         raise UserError(f"{path.relative_to(ROOT)}: no such statement; `make verify` makes it")
     try:
@@ -60,7 +67,11 @@ def sign(path: Path, key: str) -> None:
     except UserError as error:
         raise UserError(f"{path.relative_to(ROOT)} {error}; `make verify` makes it anew") from None
     cli.log(f"signing with {key}, of {said.commit[:12]} on {said.machine.processor}: {said.verdict}")
-    done = ssh_keygen("-Y", "sign", "-q", "-f", key, "-n", NAMESPACE, data=data)
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "key.pub" if key.startswith(LITERAL) else key
+        if file != key:
+            file.write_text(key.removeprefix("key::"))
+        done = ssh_keygen("-Y", "sign", "-q", "-f", file, "-n", NAMESPACE, data=data)
     if done.returncode:
         raise UserError(f"ssh-keygen cannot sign with {key}, as it says above")
     signature = path.with_name(f"{path.name}.sig")
@@ -78,12 +89,12 @@ def signer_of(data: bytes, signature: Path, allowed: Path) -> str:
     found = ssh_keygen("-Y", "find-principals", "-s", signature, "-f", allowed, data=b"", stderr=subprocess.PIPE)
     if found.returncode:
         raise UserError(why_nobody(found.stderr.decode(errors="replace"), allowed))
-    names, problem = found.stdout.decode().splitlines(), ""
+    names, problem = os.fsdecode(found.stdout).splitlines(), ""
     for name in names:  # one key may have several, also with different options
         check = ("-Y", "verify", "-f", allowed, "-I", name, "-n", NAMESPACE, "-s", signature)
         done = ssh_keygen(*check, data=data, stderr=subprocess.PIPE)
         if not done.returncode:
-            return name
+            return name.removeprefix(BOM)
         problem += done.stderr.decode(errors="replace")
     if "not permitted" in problem:
         raise UserError(f"is signed by {names[0]}, whom {allowed.name} does not list for {NAMESPACE}")
@@ -163,7 +174,7 @@ def count(commit: str, least: int, allowed: Path) -> bool:
         line = f"{signer} on {made.predicate.machine.processor}: {made.predicate.verdict}"
         if agreed and (signer, made) not in agreed:
             line += f"; other bytes: {different(agreed[0][1], made)}"
-        print(line)
+        print(on_one_line(line))
     print(*refused, sep="\n", end="\n" * bool(refused))
     names = signers(agreed)
     processors = {made.predicate.machine.processor for _, made in agreed}

@@ -263,6 +263,30 @@ def test_signers_who_contradict_one_another_are_not_trusted(project):
     assert project.trust(2)[-1].startswith("trusted: 2 signer(s)")
 
 
+@pytest.mark.parametrize("prefix", [b"\xef\xbb\xbf", b"Zo\xeb-"])
+def test_names_in_the_list_may_have_what_an_editor_on_windows_writes(project, prefix):
+    """A mark before the first line, so that the signer of two keys had two names, or letters in Latin-1."""
+    project.allow("alice", "bob")
+    path = project.folder / "verification/allowed_signers"
+    first, second = path.read_bytes().replace(b"bob@", b"alice@").splitlines(keepends=True)
+    path.write_bytes(prefix + first + (second if prefix[0] == 0xEF else prefix + second))
+    project.state_and_sign("alice", "bob")
+    assert project.trust(2, status=1)[-1].startswith("not trusted: 1 signer(s)")
+    project.trust(1)
+
+
+@pytest.mark.skipif(not shutil.which("ssh-agent"), reason="needs OpenSSH's ssh-agent")
+@pytest.mark.parametrize("prefix", ["", "key::"])
+def test_the_key_that_git_signs_with_may_be_a_public_key_itself(project, prefix):
+    project.allow("alice")
+    project.state("alice")
+    public, sign = (project.home / "alice.pub").read_text().strip(), f"{sys.executable} -m tools.verify.trust sign"
+    project.run("git", "config", "user.signingKey", prefix + public)
+    project.run("ssh-agent", "sh", "-c", f"ssh-add -q {project.home}/alice && {sign} --who alice")
+    project.run("git", "config", "--unset", "user.signingKey")
+    project.trust(1)
+
+
 def test_what_is_needed_and_missing_is_said(project):
     assert "verification/allowed_signers: no such file" in project.trust(1, status=1)[0]
     assert "alice.json: no such statement; `make verify` makes it" in project.sign("alice", status=1)
