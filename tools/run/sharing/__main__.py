@@ -14,7 +14,7 @@ from pathlib import Path
 
 from dvc.config import NoRemoteError, RemoteNotFoundError
 from dvc.data_cloud import Remote
-from dvc.exceptions import CheckoutError, DvcException
+from dvc.exceptions import DvcException
 from dvc.fs import RemoteMissingDepsError
 from dvc.repo import Repo
 
@@ -94,18 +94,15 @@ def cached(folder: Path) -> list[Path]:
     return sorted(folder.glob(f"{OBJECTS}/??/*")) + sorted(folder.glob(f"{RUNS}/??/*/*"))
 
 
-def put_in_place(repo: Repo, allow_missing: bool) -> None:
-    """`dvc checkout`, which tells what failed, but why only in its debug log."""
+def put_in_place(repo: Repo) -> list[OSError]:
+    """`dvc checkout` without what nothing is recorded of; return why files failed, which DVC tells its debug log alone."""
     causes, log, handler = [], logging.getLogger("dvc.repo.checkout"), logging.Handler()
-    handler.emit = lambda record: causes.extend(filter(None, (record.exc_info or ())[1:2]))
+    handler.emit = lambda record: causes.extend(e for e in record.exc_info or () if isinstance(e, OSError))
     log.addHandler(handler)
     log.setLevel(logging.DEBUG)
     log.propagate = False  # so that nothing of it is printed
-    try:
-        repo.checkout(allow_missing=allow_missing)
-    except CheckoutError as error:
-        why = next((cli.explain_os_error(each) for each in causes if isinstance(each, OSError)), error)
-        raise UserError(f"{first_few(error.target_infos)} cannot be put in place: {why}") from None
+    repo.checkout(allow_missing=True)
+    return causes
 
 
 def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
@@ -129,7 +126,10 @@ def mend(repo: Repo, cache: Remote, command: str, remote: str | None) -> None:
         for name, path in recorded(repo, folder).items():
             if (folder / name) in removed and Path(path).is_file() and md5(Path(path)) == removed[folder / name]:
                 Path(path).unlink()  # it came from the wrong object
-        put_in_place(repo, allow_missing=bool(lacking(repo, folder)))
+        causes = put_in_place(repo)
+    if lost := [path for path in recorded(repo, folder).values() if not Path(path).exists()]:
+        why = cli.explain_os_error(causes[0]) if causes else "`dvc checkout --verbose` says why"
+        raise UserError(f"{first_few(lost)} cannot be put in place: {why}")
     cli.log(f"the cache is right: {len(cached(folder))} files checked, and everything recorded is in place")
 
 

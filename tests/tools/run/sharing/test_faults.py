@@ -346,6 +346,13 @@ def test_what_cannot_be_put_in_place_is_told_with_its_cause(toy):
     (toy.folder / "moved").rename(models)
 
 
+def test_a_version_that_has_not_run_yet_is_no_reason_to_fail(toy):
+    toy.set_models(toy.models | {"new": toy.models["mlp"]})
+    (toy.folder / "models/mlp.keras").unlink()
+    assert "everything recorded is in place" in toy.make("check-cache")
+    assert (toy.folder / "models/mlp.keras").is_file()
+
+
 def test_a_folder_in_the_place_of_an_object_is_named(toy, tmp_path):
     set_remote(toy, {"url": str(tmp_path / "storage")})
     toy.make("push")
