@@ -48,9 +48,14 @@ def own_key() -> str:
     with contextlib.suppress(UserError):
         chosen = git(ROOT, "config", "user.signingKey").strip()
     for name in map(os.path.expanduser, (chosen, *KEYS)):
-        if name.startswith(LITERAL) or Path(name).is_file():
+        if is_literal(name) or os.path.isfile(name):
             return name
     raise UserError(f"none of your SSH keys is here ({', '.join(KEYS)}); `make sign KEY=...` names another")
+
+
+def is_literal(key: str) -> bool:
+    """Whether this is a public key itself, and no path of one."""
+    return key.startswith(LITERAL) and not os.path.isfile(key)
 
 
 def sign(path: Path, key: str) -> None:
@@ -68,7 +73,7 @@ def sign(path: Path, key: str) -> None:
         raise UserError(f"{path.relative_to(ROOT)} {error}; `make verify` makes it anew") from None
     cli.log(f"signing with {key}, of {said.commit[:12]} on {said.machine.processor}: {said.verdict}")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "key.pub" if key.startswith(LITERAL) else key
+        file = Path(folder) / "key.pub" if is_literal(key) else key
         if file != key:
             file.write_text(key.removeprefix("key::"))
         done = ssh_keygen("-Y", "sign", "-q", "-f", file, "-n", NAMESPACE, data=data)
