@@ -39,7 +39,8 @@ gate: setup             ## compare the metrics with a revision (BASE=..., defaul
 	@.venv/bin/python -m tools.compare.gate $(call option,base,BASE)
 
 report: setup           ## the report; with BASE=revision, that one's figures beside today's; FORMAT=text (for a terminal), markdown (for a pull request)
-	@.venv/bin/python -m tools.compare.$(if $(filter html,$(FORMAT)),report,summary $(call option,format,FORMAT)) $(call option,base,BASE)
+	$(if $(filter-out html text markdown,$(value FORMAT)),$(error FORMAT=$(value FORMAT): allowed: html, text, or markdown))
+	@.venv/bin/python -m tools.compare.$(if $(filter html,$(value FORMAT)),report,summary $(call option,format,FORMAT)) $(call option,base,BASE)
 
 # Neither the times nor the hashes of files.
 experiments: NOT_SHOWN = Created|[^:]*/[^:]*$$|assets.yaml$$

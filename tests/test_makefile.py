@@ -26,7 +26,6 @@ TEXT = "fix(mlp), O'Doe's; $(shell false) $HOME `id` \"x\""
         ("trust", "K", ["--least", TEXT]),
         ("gate", "BASE", ["--base", TEXT]),
         ("report", "BASE", ["--base", TEXT]),
-        ("report", "FORMAT", ["--format", TEXT]),
         ("push", "REMOTE", ["--remote", TEXT]),
         ("pull", "REMOTE", ["--remote", TEXT]),
         ("check-cache", "REMOTE", ["--remote", TEXT]),
@@ -66,11 +65,15 @@ def test_a_python_that_is_too_old_for_the_set_up_is_named(tmp_path):
     assert done.returncode == 2 and "is older than Python 3.8; name a later one" in done.stderr
 
 
-def test_an_engine_that_there_is_not_is_named():
-    command = ["make", "--dry-run", "SETUP=true", "replicates", f"ENGINE={TEXT}"]
+@pytest.mark.parametrize(
+    ("target", "variable", "allowed"),
+    [("replicates", "ENGINE", "ray, or local"), ("report", "FORMAT", "html, text, or markdown")],
+)
+def test_a_value_that_there_is_not_is_named(target, variable, allowed):
+    command = ["make", "--dry-run", "SETUP=true", target, f"{variable}={TEXT}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode and f"ENGINE={TEXT}: allowed: ray, or local" in done.stderr
-    assert "tools.run" not in done.stdout
+    assert done.returncode and f"{variable}={TEXT}: allowed: {allowed}" in done.stderr
+    assert "tools." not in done.stdout
 
 
 def test_the_table_of_experiments_leaves_out_hashes_alone():
