@@ -14,6 +14,7 @@ from importlib.util import find_spec
 
 from benchmarks import gate, inference, jobs, lower_bounds, networks, pipeline, recipes, scaling, training
 from benchmarks.side_by_side import ROOT, TURNS, in_turn
+from stages.common.cli import UserError, run
 from tools.verify.promise import cpu_info
 
 RESULTS = ROOT / "benchmarks/results.json"
@@ -146,6 +147,9 @@ def rounded(value):
 
 
 def main(*parts: str) -> None:
+    for part in parts:
+        if part not in PARTS | MORE:
+            raise UserError(f"PARTS: there is no {part}; there are {', '.join(sorted(PARTS | MORE))}")
     results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
     results["machine"] = machine()
     for part in parts or PARTS:
@@ -157,4 +161,4 @@ def main(*parts: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    run(lambda: main(*sys.argv[1:]))

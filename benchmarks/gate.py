@@ -56,6 +56,7 @@ def shares(version: str, models: list, over_seeds: dict) -> dict[int, float]:
 def main(*versions: str) -> None:
     from stages import compute
     from stages.common import paths
+    from stages.common.cli import UserError
     from stages.common.params import load_params
     from tools.compare import luck
 
@@ -63,13 +64,17 @@ def main(*versions: str) -> None:
     compute.set_up(params)
     found = {}
     for version in versions or params.models:
-        models = trained(params, version)
+        params.model(version)  # there is one
         known = luck.read(ROOT, version, params.seed).seeds
-        assert known, f"{version}: no results over seeds; run `make replicates`"
+        if not known:
+            raise UserError(f"{version}: no results over seeds; run `make replicates`")
+        models = trained(params, version)
         found[version] = {"known": shares(version, models, known), "unknown": shares(version, models, {})}
         print(version, json.dumps(found[version]), file=sys.stderr)
     print(json.dumps(found))
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    from stages.common.cli import run
+
+    run(lambda: main(*sys.argv[1:]))

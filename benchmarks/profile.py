@@ -4,7 +4,6 @@ TensorFlow's profiler notes each operation of some hundred steps. They run on on
 other threads do for an operation; the real run shares the work among `threads`.
 """
 
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -15,6 +14,7 @@ from tensorflow.tsl.profiler.protobuf.xplane_pb2 import XSpace
 
 from benchmarks.training import IMAGES, optimizer, read
 from stages import compute, network
+from stages.common.cli import described, run
 
 STEPS = 150  # at most
 
@@ -48,6 +48,12 @@ def profile(version: str) -> Counter:
     return Counter({name: milliseconds / steps for name, milliseconds in spent.items()})
 
 
-if __name__ == "__main__":
-    for name, milliseconds in profile(sys.argv[1]).most_common(40):
+def main() -> None:
+    arguments = described(__doc__)
+    arguments.add_argument("version", help="name of a block under `models:` or in benchmarks/networks.yaml")
+    for name, milliseconds in profile(arguments.parse_args().version).most_common(40):
         print(f"{milliseconds:8.3f} ms  {name}")
+
+
+if __name__ == "__main__":
+    run(main)

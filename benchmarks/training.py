@@ -28,10 +28,14 @@ def read(version: str, images: int):
     import numpy as np
 
     from stages import mnist
+    from stages.common.cli import UserError
     from stages.common.params import load_params
 
     params = load_params(ROOT / "params.yaml")
-    model = (networks() | params.models)[version].model_copy(update={"epochs": EPOCHS, "early_stopping": None})
+    blocks = networks() | params.models
+    if version not in blocks:
+        raise UserError(f"{version}: no such version; there are {', '.join(blocks)}")
+    model = blocks[version].model_copy(update={"epochs": EPOCHS, "early_stopping": None})
     digits = mnist.load(ROOT / "data/prepared", "train")
     chosen = np.arange(images) % len(digits.labels)
     return params, model, mnist.Digits(digits.images[chosen], digits.labels[chosen])

@@ -6,6 +6,7 @@ import pytest
 
 from benchmarks import lower_bounds, pipeline, report, training
 from benchmarks.side_by_side import answers_in_turn, in_turn
+from stages.common.cli import UserError
 from stages.common.params import load_params
 from tests.conftest import ROOT
 
@@ -39,6 +40,15 @@ def test_every_part_that_the_docs_name_can_be_measured():
     named = " ".join(re.findall(r'make bench PARTS="?([a-z ]+)', text)).split()
     assert len(named) >= 4
     assert set(named) <= (PARTS | MORE).keys()
+
+
+def test_a_part_or_version_that_does_not_exist_is_named():
+    from benchmarks.__main__ import main
+
+    with pytest.raises(UserError, match="PARTS: there is no netwroks; there are gate, .* networks,"):
+        main("netwroks")
+    with pytest.raises(UserError, match="mpl: no such version; there are .* mlp,"):
+        training.read("mpl", 1)
 
 
 def test_a_schedule_ends_with_the_epochs_of_its_block_though_more_are_run():
