@@ -237,7 +237,7 @@ The values here are the defaults; without the last two blocks, nothing is watche
 
 All are arguments of Keras' `fit`, losses and callbacks, and compute what these compute. `reduce_lr_on_plateau` and a
 schedule exclude each other. The loss that `evaluate` reports has no label smoothing, and what regularizers add is in it, as in Keras'
-`evaluate`. For one run: `dvc exp run -S 'models.mlp.class_weight={{3: 2.0}}'`.
+`evaluate`. For one run: `dvc exp run -S '+models.mlp.class_weight={{3: 2.0}}'`.
 """
 
 

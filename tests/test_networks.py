@@ -1,9 +1,14 @@
 """Each layer of Keras, with each of its arguments, works or is refused with a message; docs/networks.md says which."""
 
 import gc
+import re
+import shutil
+from pathlib import Path
 
 import pytest
+from dvc.utils.hydra import apply_overrides
 
+from stages.common.params import load_params
 from tests import networks
 
 
@@ -31,3 +36,9 @@ def test_a_layer_is_trained_with_each_argument_or_refused_as_the_page_says(name)
 
 def test_the_page_names_every_layer_optimizer_and_schedule():
     assert networks.page(written()) == networks.PAGE.read_text("utf-8")
+
+
+def test_the_parameters_that_the_page_sets_for_one_run_can_be_set(tmp_path):
+    params = Path(shutil.copy("params.yaml", tmp_path))
+    apply_overrides(params, re.findall(r"-S '([^']+)'", networks.PAGE.read_text("utf-8")))
+    assert load_params(params).model("mlp").class_weight == {3: 2.0}
