@@ -108,7 +108,7 @@ def test_the_report_reads_well_on_a_terminal(branch):
 
 
 def test_an_unknown_format_or_base_is_told(branch):
-    assert "invalid choice: 'pdf' (choose from" in branch.make("report", "FORMAT=pdf", "BASE=main", status=2)
+    assert "FORMAT=pdf: allowed: html, text, or markdown" in branch.make("report", "FORMAT=pdf", "BASE=main", status=2)
     assert "error: nowhere: no such branch, tag or commit here" in branch.make(
         "report", "FORMAT=text", "BASE=nowhere", status=2
     )
