@@ -102,7 +102,7 @@ help:                   ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "%-12s %s\n", $$1, $$2 }' Makefile
 
 setup:                  ## build .venv from the locks, or mend it; with extras: EXTRAS="ray s3 ssh jax gpu"
-	@$(PYTHON) -S -c 'import sys; sys.version_info < (3, 8) and sys.exit("error: %s is older than Python 3.8; name a later one with `make PYTHON=...`" % sys.executable)'
+	@test -d .venv || $(PYTHON) -S -c 'import sys; sys.version_info < (3, 8) and sys.exit("error: %s is older than Python 3.8; name a later one with `make PYTHON=...`" % sys.executable)'
 	@$(SETUP) $(call quoted,EXTRAS)
 
 setup-ray setup-bench: setup

@@ -61,7 +61,8 @@ def test_files_are_utf_8_in_every_locale():
 def test_a_python_that_is_too_old_for_the_set_up_is_named(tmp_path):
     (tmp_path / "old").write_text(f"#!{sys.executable}\nimport sys\nsys.version_info = (3, 6)\nexec(sys.argv[-1])\n")
     (tmp_path / "old").chmod(0o755)
-    done = subprocess.run(["make", "setup", f"PYTHON={tmp_path}/old"], cwd=ROOT, capture_output=True, text=True)
+    command = ["make", "-f", ROOT / "Makefile", "setup", f"PYTHON={tmp_path}/old"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 2 and "is older than Python 3.8; name a later one" in done.stderr
 
 
