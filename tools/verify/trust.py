@@ -73,8 +73,9 @@ def sign(path: Path, key: str) -> None:
         raise UserError(f"{path.relative_to(ROOT)} {error}; `make verify` makes it anew") from None
     cli.log(f"signing with {key}, of {said.commit[:12]} on {said.machine.processor}: {said.verdict}")
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "key.pub" if is_literal(key) else key
-        if file != key:
+        file = key
+        if is_literal(key):
+            file = Path(folder, "key.pub")
             file.write_text(key.removeprefix("key::"))
         done = ssh_keygen("-Y", "sign", "-q", "-f", file, "-n", NAMESPACE, data=data)
     if done.returncode:
