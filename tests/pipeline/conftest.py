@@ -19,6 +19,7 @@ from stages.images.load import load_batches
 from tests.conftest import ROOT, made_once
 from tests.images.test_decode import FORMATS, PHOTO, SPACES, encoded, profile
 from tests.slice import others
+from tools.verify.promise import cpu_info
 
 # The versions, every network of the benchmarks' list and each optimizer, with what is computed otherwise. The versions come
 # first: TensorFlow numbers what it makes, so that their graphs have the same names in every process.
@@ -27,6 +28,13 @@ NAMES = [*VERSIONS, *sorted(networks()), *sorted(others()), "initializers", "res
 
 
 needs_emulator = pytest.mark.skipif(not shutil.which("qemu-x86_64"), reason="needs qemu-x86_64 (Debian: qemu-user)")
+
+
+def unless_here(vendor: str) -> pytest.MarkDecorator:
+    """Leave out the emulation of a vendor's processor without AVX-512 on such a processor, which computes `native` itself."""
+    here = cpu_info()
+    same = here.get("vendor_id") == vendor and "avx512f" not in here.get("flags", "").split()
+    return pytest.mark.skipif(same, reason="this processor is of that kind, so it is compared with the other ones")
 
 
 @pytest.fixture(scope="session")

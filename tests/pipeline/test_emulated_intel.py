@@ -2,9 +2,9 @@
 
 import pytest
 
-from tests.pipeline.conftest import Emulated, needs_emulator
+from tests.pipeline.conftest import Emulated, needs_emulator, unless_here
 
-pytestmark = [pytest.mark.slow, needs_emulator]
+pytestmark = [pytest.mark.slow, needs_emulator, unless_here("GenuineIntel")]
 
 
 class TestHaswell(Emulated):
