@@ -6,6 +6,12 @@ SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # DVC and the tools use what .venv has, and UTF-8 in every locale
 export PYTHONUTF8 := 1
 
+# A variable that nothing reads is an error (`make gate base=x` would compare with main), unless another make passes its own on.
+VARIABLES = BASE ENGINE EXTRAS FORMAT JOBS K KEY PARTS PYTHON REMOTE REV VERIFY WHO
+given = $(foreach each,$(.VARIABLES),$(if $(findstring command,$(origin $(each))),$(each)))
+unknown := $(filter-out $(VARIABLES) SETUP SHELL MAKEFLAGS,$(given))
+$(if $(and $(unknown),$(filter 0,$(MAKELEVEL))),$(error no such variable: $(unknown); there are $(VARIABLES)))
+
 # What a variable holds goes to the shell as it is: as words in quotes, or as an option that is left out where there is nothing.
 quote = '$(subst ','\'',$1)'
 quoted = $(foreach each,$(value $1),$(call quote,$(each)))

@@ -66,6 +66,21 @@ def test_a_python_that_is_too_old_for_the_set_up_is_named(tmp_path):
     assert done.returncode == 2 and "is older than Python 3.8; name a later one" in done.stderr
 
 
+def test_a_variable_that_there_is_not_is_named():
+    environment = os.environ | {"MAKELEVEL": "0"}  # the tests run below a make, which may pass others on
+    command = ["make", "--dry-run", "gate", "base=main"]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode and "no such variable: base; there are BASE " in done.stderr
+    assert not done.stdout
+
+
+def test_each_variable_that_the_makefile_reads_may_be_given():
+    makefile = (ROOT / "Makefile").read_text()
+    read = set(re.findall(r"\$\((?:value |call (?:quoted,|option,[a-z]+,))?([A-Z]+)\)", makefile))
+    listed = re.search("^VARIABLES = (.*)$", makefile, re.M)[1].split()
+    assert sorted(read - {"SETUP", "PYTEST", "LOCK", "LOCKS", "VARIABLES", "MAKELEVEL"}) == listed
+
+
 @pytest.mark.parametrize(
     ("target", "variable", "allowed"),
     [("replicates", "ENGINE", "ray, or local"), ("report", "FORMAT", "html, text, or markdown")],
