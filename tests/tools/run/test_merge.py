@@ -54,7 +54,8 @@ def test_each_branch_gives_its_version_and_nothing_is_trained(toy):
     trees = []
     for into, other in (("a", "b"), ("b", "a")):
         merge(toy, into, other)
-        assert "error: a merge is under way, with dvc.lock unresolved" in toy.make("gate", "BASE=main", status=2)
+        for target in ("gate", "push", "pull", "check-cache"):
+            assert "error: a merge is under way, with dvc.lock unresolved" in toy.make(target, status=2)
         assert "All is resolved" in toy.make("merge")
         assert toy.trained() == []
         toy.run("git", "commit", "-q", "--no-edit")

@@ -20,6 +20,7 @@ from dvc.repo import Repo
 
 from stages.common import cli
 from stages.common.cli import UserError
+from tools.checkout import refuse_unmerged
 from tools.names import first_few
 from tools.run import alone
 from tools.run.sharing.objects import ENTRY, OBJECTS, RUNS, is_right, lacking, recorded, remove_wrong, run_cache
@@ -140,6 +141,7 @@ def main() -> None:
     parser.add_argument("--remote", help="the name of a remote (default: DVC's default remote)")
     parser.add_argument("--verify", action="store_true", help="push: read what the remote has, mend what is wrong")
     arguments = parser.parse_args()
+    refuse_unmerged()
     if arguments.command != "push":  # which changes nothing here
         alone.take_lock()
         alone.wait_for_others()
