@@ -205,9 +205,11 @@ class Params(ComputeSettings):
     replicates: Replicates = Replicates()
 
     def model(self, version: str) -> Model:
-        """The block `models.<version>`; a UserError lists the names that there are."""
+        """The block `models.<version>`; a UserError names those that there are, if they are few, and the nearest."""
         if version not in self.models:
-            raise UserError(f"--version {version}: no such block under `models:`; there are {', '.join(self.models)}")
+            raise UserError(
+                f"params.yaml: models.{version}: no such version{schema.suggestion(version, list(self.models))}"
+            )
         return self.models[version]
 
     @field_validator("models")

@@ -72,6 +72,11 @@ def test_two_versions_can_share_a_block(load):
     assert (models["mlp"].epochs, models["wide"].epochs) == (10, 3)
 
 
+def test_a_version_that_is_not_there_is_named_with_those_that_are(load):
+    with pytest.raises(UserError, match="params.yaml: models.MLP: no such version; allowed: mlp; did you mean 'mlp'?"):
+        load().model("MLP")
+
+
 def test_the_values_cannot_be_changed_later(load):
     with pytest.raises(ValueError, match="frozen"):
         load().seed = 1
