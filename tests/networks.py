@@ -184,7 +184,9 @@ def page(rows: list[str]) -> str:
     """The page that has these lines about layers of which something is refused."""
     always = {row.split("`")[1] for row in rows if "| always |" in row}
     refused = "\n".join(f"| {_code(layers.split())} | {reason} |" for reason, layers in keras_names.REASONS.items())
-    arguments = "\n".join(f"- `{name}`: {reason}." for name, reason in keras_names.REFUSED_ARGUMENTS.items())
+    activations = {f"activation: {name}": reason for name, reason in keras_names.REFUSED_ACTIVATIONS.items()}
+    refused_everywhere = keras_names.REFUSED_ARGUMENTS | activations
+    arguments = "\n".join(f"- `{name}`: {reason}." for name, reason in refused_everywhere.items())
     return f"""# What a network may be made of
 
 Which of Keras' layers, optimizers and learning-rate schedules can stand in `params.yaml`, and why can the others not?

@@ -5,7 +5,7 @@ import sys
 from typing import Any
 
 from stages.common import keras_names
-from stages.common.keras_names import REFUSED_ARGUMENTS
+from stages.common.keras_names import REFUSED_ACTIVATIONS, REFUSED_ARGUMENTS
 from stages.common.schema import key_path, shorten, suggestion
 
 # Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
@@ -115,8 +115,11 @@ def _object_problem(package: str, value: Any) -> str | None:
         name, config = value.get("class_name"), value.get("config", {})
     if not isinstance(name, str) or not isinstance(config, dict):
         return "allowed: a name" + ("" if package == "activations" else f", or {OBJECT}")
+    if package == "activations" and name in REFUSED_ACTIVATIONS:
+        return f"refused: {REFUSED_ACTIVATIONS[name]}"
     if name not in keras_names.names(package):
-        near = suggestion(_called(name), [each for each in keras_names.names(package) if each.islower()])
+        allowed = [each for each in keras_names.names(package) if each.islower() and each not in REFUSED_ACTIVATIONS]
+        near = suggestion(_called(name), allowed)
         return f"not known to Keras{near}" + ("; with arguments write " + OBJECT) * ("(" in name)
     problems = {} if package == "activations" else _argument_problems(package, name, config)
     return next((f"config.{argument} {problem}" for argument, problem in problems.items()), None)

@@ -27,6 +27,12 @@ REFUSED_ARGUMENTS = {
     "AdaptiveMaxPooling3D.data_format": WRONG_AXES,
 }
 
+# Activations that no layer can have, and why.
+REFUSED_ACTIVATIONS = {
+    "glu": "it gives half as many channels as the layer says",
+    "threshold": "it needs arguments, and an activation is a name alone",
+}
+
 # Arguments of other frameworks or of older code, and why a layer here does not take them.
 IMPLIED = dict.fromkeys(
     ("input_shape", "batch_input_shape", "input_dim"), "the shape comes from the data; leave it out"

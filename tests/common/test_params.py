@@ -233,6 +233,8 @@ ELSEWHERE = [
     ("name: SGD", "name: Optimizer", f"{OPTIMIZER}.name: 'Optimizer' is no Keras optimizer"),
     ("activation: sigmoid", "activation: sigmoidd", f"{DENSE}.activation: is 'sigmoidd'; ...you mean 'sigmoid'?"),
     ("val_loss", "val_los", "models.mlp.early_stopping.monitor: is 'val_los'; input should be 'loss', ..."),
+    ("sigmoid", "glu", f"{DENSE}.activation: is 'glu'; refused: it gives half as many channels as the layer says"),
+    ("sigmoid", "threshold", f"{DENSE}.activation: is 'threshold'; refused: it needs arguments, and an activation is"),
     # a wrong type
     ("epochs: 10", "epochs: ten", "models.mlp.epochs: is 'ten'; input should be a valid integer"),
     ("epochs: 10", "epochs: '10'", "models.mlp.epochs: is '10'; input should be a valid integer"),
