@@ -10,7 +10,10 @@ from stages.common.schema import key_path, shorten, suggestion
 
 # Arguments of Keras layers that are positive whole numbers, alone or one for each dimension.
 SIZES = {"units", "filters", "kernel_size", "pool_size", "strides", "dilation_rate", "groups"}
-ALSO_ALLOWED = {"GroupNormalization.groups": -1}  # a group for each channel
+ALSO_ALLOWED = {
+    "GroupNormalization.groups": -1,  # a group for each channel
+    "Normalization.axis": None,  # one mean and one variance for all
+}
 FRACTIONS = {"rate", "dropout", "momentum", "beta_1", "beta_2", "rho"}  # 0 <= value < 1
 PADDINGS = ["valid", "same", "causal"]
 # Arguments whose names end so are Keras objects: a name, or {class_name: Name, config: {argument: value}}.
@@ -72,9 +75,10 @@ def _argument_problems(package: str, name: str, given: dict[str, Any]) -> dict[s
 
 
 def _same(value: Any, default: Any) -> bool:
-    """Whether an argument is given Keras' own default, a list standing for a tuple; KERAS_RANGE is right for no image here."""
+    """Whether an argument is given Keras' own default: 1 for 1.0, a list for a tuple; KERAS_RANGE is right for no image here."""
     listed = list(default) if isinstance(default, tuple) else default
-    return type(value) is type(listed) and value == listed and default != KERAS_RANGE
+    alike = type(value) is type(listed) or (type(value), type(listed)) == (int, float)
+    return alike and value == listed and default != KERAS_RANGE
 
 
 def _value_problem(argument: str, value: Any, default: Any) -> str | None:
