@@ -18,6 +18,8 @@ from stages.common.params import Layer, Model, Schedule
 
 PROBABILITY_TOLERANCE = 0.01  # of the sum of probabilities, which a layer may give as bfloat16
 ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)  # the earliest time that a zip entry can carry
+# What TensorFlow says about an error in a graph before it says the error.
+THE_WAY_THERE = re.compile(r'Graph execution error:$|Detected at node |File "|<stack traces unavailable>')
 # For `zipfile`, which refuses to write in the years before it: there starts a machine whose clock nobody has set.
 NO_CLOCK = SimpleNamespace(time=lambda: 0, localtime=lambda seconds: ZIP_EPOCH)
 
@@ -80,8 +82,12 @@ def _end_with(classes: int) -> str:
 
 
 def cannot_train(network: keras.Sequential, error: Exception) -> str:
-    """What to tell about an error in a training step; it names the layer if the error does."""
-    layers = [f".layers.{number}" for number, layer in enumerate(network.layers) if f"/{layer.name}/" in str(error)]
+    """What to tell about an error in a training step; it names the layer if the error does.
+
+    TensorFlow adds a number to a name that it had before, so that the name may be that of another layer, too.
+    """
+    named = [re.search(rf"/{re.escape(layer.name)}(_\d+)?/", str(error)) for layer in network.layers]
+    layers = [f".layers.{number}" for number, found in enumerate(named) if found]
     key = f"models.{network.name}{layers[0] if len(layers) == 1 else ''}"
     return f"params.yaml: {key}: Keras cannot train it: {reason(error)}"
 
@@ -97,12 +103,13 @@ def _make(layer: Layer) -> keras.Layer:
 
 
 def reason(error: Exception) -> str:
-    """The first line of the innermost thing that Keras or TensorFlow says, without colours and names of nodes."""
+    """The first line of the innermost thing that Keras or TensorFlow says, without colours, names of nodes and the way there."""
     if isinstance(error, KeyError):  # of the config of an object
         return f"{error} is missing"
     text = re.split(r"Exception encountered(?:: | when calling .*)|Example error message for .*:\n", str(error))[-1]
     text = re.sub(r"\x1b\[\d+m|\{\{.*?\}\}", "", text)
-    return next((line.strip() for line in text.splitlines() if line.strip()), type(error).__name__)
+    said = (line.strip() for line in text.splitlines())
+    return next((line for line in said if line and not THE_WAY_THERE.match(line)), type(error).__name__)
 
 
 def optimizer(version: str, model: Model, steps_per_epoch: int | None = None) -> keras.Optimizer:

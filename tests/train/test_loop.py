@@ -255,12 +255,12 @@ def test_a_layer_that_cannot_be_trained_is_named(digits, monkeypatch):
 
     def compile_steps(*_):
         def run_steps(*_):
-            raise ValueError("No kernel\n\t [[{{node while/v/dense_1/MatMul}}]]")
+            raise ValueError("No kernel\n\t [[{{node while/v_1/hidden_1/MatMul}}]]")
 
         return run_steps
 
     monkeypatch.setattr(loop.backend, "compile_steps", compile_steps)
-    layers = ("Flatten", {"Dense": {"units": 12, "name": "dense_1"}}, SOFTMAX)
+    layers = ("Flatten", {"Dense": {"units": 12, "name": "hidden"}}, SOFTMAX)
     with pytest.raises(UserError, match=r"^params.yaml: models\.v\.layers\.1: Keras cannot train it: No kernel$"):
         fit(version(*layers), digits)
 
@@ -291,8 +291,14 @@ def test_a_loss_that_is_no_number_names_the_epoch_and_the_metric(digits):
 
 def test_what_keras_finds_out_while_it_trains_is_a_message(digits):
     erase = {"RandomErasing": {"dtype": "float16", "value_range": [0, 1]}}
-    with pytest.raises(UserError, match=r"^params\.yaml: models\.v: Keras cannot train it: .*dtype"):
+    with pytest.raises(UserError, match=r"^params\.yaml: models\.v\.layers\.0: Keras cannot train it: .*dtype"):
         fit(version(erase, "Flatten", SOFTMAX), digits)
+    one_word = {"Embedding": {"input_dim": 1, "output_dim": 2}}
+    with pytest.raises(UserError, match=r"models\.v\.layers\.1: Keras cannot train it: indices.* is not in \[0, 1\)"):
+        fit(version("Flatten", one_word, "Flatten", SOFTMAX), digits)
+    other_batch = {"Dropout": {"rate": 0.5, "noise_shape": [50, 784]}}
+    with pytest.raises(UserError, match=r"models\.v: Keras cannot train it"):  # its first or its second Dropout
+        fit(version("Flatten", other_batch, {"Dropout": {"rate": 0.5}}, SOFTMAX), digits)
 
 
 class CutOff(Checkpoint):
