@@ -92,7 +92,7 @@ def _problem(error: Exception, text: bytes) -> str:
     problem = " ".join((getattr(error, "problem", None) or str(error)).split())
     if isinstance(error, ScannerError | ParserError):
         start = (error.context_mark or mark).line
-        line = dict(enumerate(text.decode(errors="replace").splitlines())).get(start, "")
+        line = "".join(text.decode(errors="replace").splitlines()[start : start + 1])
         return (
             f"line {start + 1}{f' to {mark.line + 1}' * (mark.line > start)}: {problem}: {shorten(line)}; write "
             "`key: value`, with spaces, no tabs, before the key and behind the colon, here and in the line before"
