@@ -10,6 +10,7 @@ import io
 import logging
 import re
 import warnings
+import zlib
 from contextlib import suppress
 
 from PIL import (  # naming a plugin registers its format, so that Pillow need not load the forty others
@@ -84,6 +85,8 @@ def decode(data: bytes, notes: list[str] | None = None) -> Image.Image:
         notes = [] if notes is None else notes
         image = _open_image(data, notes)
         image.load()
+        if image.format == "PNG":
+            _check_sums(data)
         if image.format == "GIF":
             image = _on_screen(image)
         if image.format == "BMP" and image.mode == "RGBA" and not image.getchannel("A").getbbox():
@@ -190,7 +193,8 @@ def _check_jpeg(image: JpegImagePlugin.JpegImageFile, data: bytes) -> None:
 def _list_scans(jpeg: bytes) -> list[int]:
     """How many components each scan has up to the end-of-image marker, by the markers and lengths of ITU-T T.81, annex B.
 
-    Raises ImageError for arithmetic coding, of which libjpeg says only that the data are broken.
+    Raises ImageError without that marker, where libjpeg may show grey in place of what is missing, and for arithmetic
+    coding, of which libjpeg says only that the data are broken.
     """
     position, scans = 2, []
     while (found := JPEG_MARKER.search(jpeg, position)) and found[0] != b"\xff\xd9":
@@ -199,6 +203,8 @@ def _list_scans(jpeg: bytes) -> list[int]:
         if found[0] == b"\xff\xda":
             scans += jpeg[found.end() + 2 : found.end() + 3]
         position = found.end() + int.from_bytes(jpeg[found.end() : found.end() + 2], "big")
+    if not found:
+        raise ImageError(DAMAGED)
     return scans
 
 
@@ -228,6 +234,17 @@ def _mend_transparent_value(image: Image.Image, bits: int, notes: list[str]) -> 
     elif image.mode == "RGB" and bits == 16 and value is not None:
         del image.info["transparency"]
         notes.append("transparent colour of 16 bits a channel, ignored")
+
+
+def _check_sums(png: bytes) -> None:
+    """Refuse a PNG whose pixels do not have the checksum beside them, at which Pillow does not look (ISO/IEC 15948, 5.3)."""
+    data, position, kind = memoryview(png), 8, b""
+    while position < len(data) and kind != b"IEND":
+        stop = position + 8 + int.from_bytes(data[position : position + 4], "big")
+        kind = data[position + 4 : position + 8]
+        if kind == b"IDAT" and zlib.crc32(data[position + 4 : stop]) != int.from_bytes(data[stop : stop + 4], "big"):
+            raise ImageError(DAMAGED)
+        position = stop + 4
 
 
 def _turn_upright(image: Image.Image) -> None:

@@ -259,7 +259,9 @@ def _frames(item: _Item) -> int:
 def _hevc_units(stream: _Fields, length_size: int) -> Iterator[bool]:
     """For each NAL unit: a slice has a type below 32 and, if it starts a frame, the first bit of its header set."""
     while stream.position < len(stream.data):
-        unit = stream.take(stream.number(length_size))
+        unit = bytes(stream.take(stream.number(length_size)))
+        if b"\0\0\0" in unit:  # which no unit has (H.265, 7.4.2.1); the decoder would show grey
+            raise _CutShortError(DAMAGED)
         yield len(unit) > 2 and unit[0] >> 1 < 32 and unit[2] >> 7 == 1
 
 

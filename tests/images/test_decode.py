@@ -495,6 +495,15 @@ def test_a_file_cut_short_is_refused(tmp_path, name, part):
         read(tmp_path, content[: int(len(content) * part)])
 
 
+@pytest.mark.parametrize("name", [name for name in FORMATS if re.match("(heic|jpeg|png)(?!.*(animated|two))", name)])
+@pytest.mark.parametrize("part", [0.3, 0.6, 0.9])
+def test_zeros_in_place_of_the_end_are_refused(tmp_path, name, part):
+    """As an interrupted copy may leave it; the libraries would show grey, black or green in its place."""
+    content = FORMATS[name][0]
+    with pytest.raises(ImageError, match="^damaged or cut short$"):
+        read(tmp_path, content[: int(len(content) * part)].ljust(len(content), b"\0"))
+
+
 @pytest.mark.parametrize(
     ("content", "reason"),
     [
