@@ -211,13 +211,16 @@ def _list_scans(jpeg: bytes) -> list[int]:
 def _check_tiff(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
     """Refuse a TIFF whose pixels Pillow would take for others.
 
-    These are grey beside its transparency's plane, numbers below 0, and a palette of 8 bits in place of 16. So it is with
-    one that ends before its colour profile, which Pillow would leave out in silence.
+    These are grey beside its transparency's plane, colours beside the planes of transparency and of something else,
+    numbers below 0, and a palette of 8 bits in place of 16. So it is with one that ends before its colour profile, which
+    Pillow would leave out in silence.
     """
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
+    besides = tiff.tag_v2.get(TiffImagePlugin.EXTRASAMPLES, ())
+    is_apart &= tiff.mode in ("LA", "La", "PA") or (len(besides) > 1 and any(besides))  # not 0, which is left out
     is_signed = 2 in tiff.tag_v2.get(TiffImagePlugin.SAMPLEFORMAT, ())
     is_dark = max(tiff.tag_v2.get(TiffImagePlugin.COLORMAP, (256,))) < 256  # so libtiff knows an old program's
-    if (is_apart and tiff.mode in ("LA", "La", "PA")) or (is_signed and tiff.mode == "L") or is_dark:
+    if is_apart or (is_signed and tiff.mode == "L") or is_dark:
         raise ImageError(other_formats.UNUSUAL_TIFF)
     if sum(other_formats.tiff_tags(data).get(TiffImagePlugin.ICCPROFILE, ())) > len(data):
         raise ImageError(DAMAGED)

@@ -23,7 +23,7 @@ SIGNATURES = [  # what a file starts with -> reason
     (rb"\x89PNG\r\n\x1a\n....CgBI", f"a PNG in the form of Apple's apps, which is not read; {SAVE}"),
     (rb"MM\x00\+", UNUSUAL_TIFF),  # BigTIFF, big-endian
     (rb"PK\x03\x04|\x1f\x8b|Rar!|7z\xbc\xaf|\xfd7zXZ", "an archive, not an image; unpack it"),
-    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|\xff\xd8\xff\xf7|.{128}DICM", f"a format that is not read; {SAVE}"),
+    (rb"P[1-7]\s|\x00\x00[\x01\x02]\x00[^\x00]\x00|v/1\x01|gimp xcf|#\?RADIANCE|icns|DDS |II\xbc\x01|\xff\xd8\xff(.*\xff)?\xf7\0[\x0b\x0e\x11\x14]|.{128}DICM", f"a format that is not read; {SAVE}"),
 ]  # fmt: skip
 READ = rb"\x89PNG|GIF8[79]a|RIFF....WEBP"  # how a file starts whose format Pillow may not recognise when it is damaged
 COMPRESSION, COLOURS, DNG_VERSION = 259, 262, 50706  # tags of TIFF
@@ -49,6 +49,8 @@ def name(data: bytes) -> str | None:
         return RAW
     if tags.get(COMPRESSION) in COMPRESSIONS:
         return f"a TIFF with {COMPRESSIONS[tags[COMPRESSION]]} compression, which is not read; {SAVE}"
+    if tags.get(COMPRESSION, 1) not in TiffImagePlugin.COMPRESSION_INFO:
+        return UNUSUAL_TIFF
     return None
 
 

@@ -552,6 +552,15 @@ def tiff_with_a_palette_of_8_bits() -> bytes:
     return content[:place] + (palette >> 8).tobytes() + content[place + 1536 :]
 
 
+def tiff_of_five_planes() -> bytes:
+    """Colours, transparency, and one of which no more is said."""
+    content = bytearray(encoded(with_transparent_left_half(), "TIFF", tiffinfo={284: 2}))
+    for tag, count, value in (258, 1, 8), (277, 1, 5), (338, 2, 2):
+        place = content.index(struct.pack("<HH", tag, 3)) + 4
+        content[place : place + 8] = struct.pack("<II", count, value)
+    return bytes(content)
+
+
 OTHERS = {  # what it is: (its first bytes, what the reason names)
     "jpeg xl": (b"\xff\x0a\xfa\x1f", "JPEG XL"),
     "jpeg xl in boxes": (b"\0\0\0\x0cJXL \r\n\x87\n", "JPEG XL"),
@@ -582,6 +591,9 @@ OTHERS = {  # what it is: (its first bytes, what the reason names)
     "icon": (b"\0\0\1\0\1\0", "format"),
     "webp in a tiff": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, 50001)), "TIFF with WebP"),
     "jpeg 2000 in a tiff": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, 34712)), "TIFF with JPEG 2000"),
+    "png in a tiff": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 259, 4, 1, 1), struct.pack("<HHII", 259, 4, 1, 34933)), "unusual kind of TIFF"),
+    "jpeg-ls behind another segment": (b"\xff\xd8\xff\xe8\0\x08SPIFF\0\xff\xf7\0\x0b\x08" + bytes(99), "format"),
+    "tiff of colours, transparency and more in planes": (tiff_of_five_planes(), "unusual kind of TIFF"),
     "tiff big of the other order": (b"MM\0+\0\x08\0\0", "unusual kind of TIFF"),
     "tiff of grey and transparency in planes": (encoded(PHOTO.convert("LA"), "TIFF", tiffinfo={284: 2}), "unusual kind of TIFF"),
     "tiff of grey below 0": (tiff(bytes(8), 8, 1, kind=2), "unusual kind of TIFF"),
