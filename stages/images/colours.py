@@ -22,24 +22,28 @@ def to_rgb(image: Image.Image, notes: list[str]) -> Image.Image:
         raise ImageError(f"pixels of type {image.mode}; save it with 8 or 16 bits a channel, grey or RGB")
     # It is None where Pillow could not put its pieces together or unpack it, and then is damaged, too.
     has_profile = image.mode in ("RGB", "RGBA", "RGBa", "P", "PA") and "icc_profile" in image.info
-    rgb = _on_white(image)
+    image = _in_colour(image)
     if has_profile:
         try:
-            convert_to_srgb(rgb, image.info["icc_profile"])
+            convert_to_srgb(image, image.info["icc_profile"])
         except ImageCms.PyCMSError:
             notes.append("damaged or unfit colour profile, ignored")
-    return rgb
+    return _on_white(image)
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """The image in mode RGB, in which what is transparent shows white."""
+def _in_colour(image: Image.Image) -> Image.Image:
+    """The image in mode RGB, or RGBA where something is transparent."""
     if image.mode.startswith("I;16"):
         image = _without_lower_byte(image)
     elif image.mode in ("La", "RGBa"):  # premultiplied
         image = image.convert(image.mode.upper())
-    if not image.has_transparency_data:
-        return _in_mode(image, "RGB")
-    image = _in_mode(image, "RGBA")
+    return _in_mode(image, "RGBA" if image.has_transparency_data else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """The image in mode RGB, in which what is transparent shows white."""
+    if image.mode == "RGB":
+        return image
     white = Image.new("RGB", image.size, "white")
     white.paste(image, mask=image)
     return white
@@ -62,23 +66,23 @@ def _without_lower_byte(image: Image.Image) -> Image.Image:
 
 
 def convert_to_srgb(image: Image.Image, profile: bytes | None) -> None:
-    """Convert the pixels of an image of mode RGB in place, by its ICC profile and the perceptual intent.
+    """Convert the pixels of an image of mode RGB or RGBA in place, by its ICC profile and the perceptual intent.
 
     Nothing is changed, to the bit, where the profile is sRGB under any name.
     Raises ImageCms.PyCMSError for a damaged profile and one that is not for RGB.
     """
-    transform = _transform(profile)
+    transform = _transform(profile, image.mode)
     if transform:
         transform.apply_in_place(image)
 
 
 @lru_cache(maxsize=4)  # a camera writes the same profile, of up to 16 MB, into all its images; comparing takes 3 ms
-def _transform(profile: bytes | None) -> ImageCms.ImageCmsTransform | None:
+def _transform(profile: bytes | None, mode: str) -> ImageCms.ImageCmsTransform | None:
     try:
-        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB, "RGB", "RGB")
+        transform = ImageCms.buildTransform(ImageCms.ImageCmsProfile(io.BytesIO(profile)), SRGB, mode, mode)
     except (OSError, ValueError, TypeError) as error:
         raise ImageCms.PyCMSError(error) from None
     steps = np.linspace(0, 255, 9).astype(np.uint8)
     colours = np.stack(np.meshgrid(steps, steps, steps), axis=-1).reshape(1, -1, 3)
-    converted = np.asarray(transform.apply(Image.fromarray(colours)))
+    converted = np.asarray(transform.apply(Image.fromarray(colours).convert(mode)))[..., :3]
     return None if np.abs(converted.astype(int) - colours).max() <= SAME else transform

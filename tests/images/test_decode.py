@@ -781,6 +781,15 @@ def test_white_stays_white_below_a_profile(tmp_path):
     assert (read(tmp_path, content)[:, : WIDTH // 2] == 255).all()
 
 
+@pytest.mark.parametrize("form", ["PNG", "TIFF"])
+def test_colours_become_srgb_before_white_shows_through_them(tmp_path, form):
+    half = PHOTO.copy()
+    half.putalpha(100)
+    content = encoded(half, form, icc_profile=profile(*SPACES["ProPhoto RGB"]))
+    expected = 255 + (as_srgb(RGB, *SPACES["ProPhoto RGB"]) - 255) * 100 / 255
+    assert difference(read(tmp_path, content), expected) < 0.7
+
+
 @pytest.mark.parametrize(
     ("options", "entry"),
     [({}, "<HHII"), ({"compression": "tiff_lzw"}, "<HHII"), ({"big_tiff": True}, "<HHQQ")],
