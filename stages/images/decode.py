@@ -16,6 +16,7 @@ from contextlib import suppress
 from PIL import (  # naming a plugin registers its format, so that Pillow need not load the forty others
     AvifImagePlugin,
     BmpImagePlugin,
+    ExifTags,
     GifImagePlugin,
     Image,
     ImageOps,
@@ -55,6 +56,7 @@ FORMATS = tuple(
 NOT_READ = "no image that can be read (AVIF, BMP, GIF, HEIF, JPEG, PNG, TIFF or WebP)"
 WEBP_ANIMATION, WEBP_ALPHA = 0x02, 0x10  # flags of its VP8X chunk (RFC 9649, 2.7)
 REDUCED = 8  # a JPEG of more than MAX_PIXELS is decoded at an eighth of its width and height, far above what is kept
+XMP_ORIENTATION = re.compile(rb"tiff:Orientation='([1-8])'")  # Pillow knows the two other ways to write it
 JPEG_MARKER = re.compile(rb"\xff[^\x00\x01\xd0-\xd8\xff]")  # those that a segment, or the end of the file, follows
 
 # Pillow's own reader of uncompressed TIFF keeps an object for every strip that a file claims to have; libtiff does not.
@@ -251,8 +253,11 @@ def _check_sums(png: bytes) -> None:
 
 
 def _turn_upright(image: Image.Image) -> None:
-    """Undo the rotation or mirroring that the EXIF data tell; damaged EXIF data tell nothing."""
+    """Undo the rotation or mirroring that the EXIF data tell, or XMP data without them; damaged data tell nothing."""
     try:
+        exif = image.getexif()
+        if ExifTags.Base.Orientation not in exif and (found := XMP_ORIENTATION.search(image.info.get("xmp", b""))):
+            exif[ExifTags.Base.Orientation] = int(found[1])
         ImageOps.exif_transpose(image, in_place=True)
     except MemoryError:
         raise

@@ -304,6 +304,16 @@ def test_exif_rotation_is_undone(tmp_path, form, orientation):
     assert difference(read(tmp_path, encoded(stored, form, exif=exif.tobytes(), **options)), RGB) < 5
 
 
+@pytest.mark.parametrize("written", ["='6'", '="6"', ">6</tiff:Orientation"])
+def test_the_orientation_in_xmp_counts_where_exif_has_none(written):
+    xmp = f"<rdf:Description tiff:Orientation{written}>".encode()
+    assert decode.decode(encoded(PHOTO, "JPEG", xmp=xmp)).size == (HEIGHT, WIDTH)
+    assert decode.decode(encoded(PHOTO, "TIFF", tiffinfo={700: xmp})).size == (HEIGHT, WIDTH)
+    exif = Image.Exif()
+    exif[0x0112] = 1
+    assert decode.decode(encoded(PHOTO, "JPEG", xmp=xmp, exif=exif.tobytes())).size == (WIDTH, HEIGHT)
+
+
 @pytest.mark.parametrize("exif", [b"II*\0" + b"\xff" * 40, b"XX*\0" + bytes(40), b"II"])
 def test_damaged_exif_is_ignored(tmp_path, exif):
     assert difference(read(tmp_path, encoded(PHOTO, "JPEG", quality=95, exif=b"Exif\0\0" + exif)), RGB) < 4
