@@ -104,7 +104,7 @@ class Asset(Strict):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
     # Of a sample: the ImageNet classes that are right.
     class_ids: list[Annotated[str, Field(pattern=r"^n\d{8}$")]] = Field([])
-    sources: Annotated[list[Source], Field(min_length=1)]
+    sources: list[Source]  # none, if only a mirror has it
 
     @model_validator(mode="after")
     def _labelled(self) -> Self:

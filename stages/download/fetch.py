@@ -102,6 +102,8 @@ class Fetcher:
                 if error.scope:
                     self.failed[error.scope] = error
         wanted = f"{asset.name}: no source gives the file of {asset.size} bytes with sha256 {asset.sha256}"
+        if not sources:
+            answers = ["it has no `sources`; name a folder or URL that has it in .assets-mirror"]
         raise cli.UserError("\n  - ".join([wanted, *answers]))
 
     def _get(self, source: File | Path, target: Path, limit: int) -> None:

@@ -268,6 +268,13 @@ def test_mirrors_come_last_and_may_be_folders_or_urls(server, fetcher, tmp_path)
     assert server.asked == ["/missing", "/mirror/file.bin", "/missing"]
 
 
+def test_a_file_that_only_a_mirror_has_needs_no_source(fetcher, tmp_path):
+    (tmp_path / "file.bin").write_bytes(DATA)
+    with pytest.raises(UserError, match=r"^file\.bin: no source .*\n  - it has no `sources`; .*assets-mirror$"):
+        fetch(fetcher(), asset())
+    assert fetch(fetcher([str(tmp_path)]), asset()) == DATA
+
+
 def test_a_mirror_is_not_trusted_either(server, fetcher, tmp_path):
     (tmp_path / "file.bin").write_bytes(DATA + b"more")
     with pytest.raises(UserError, match="holds more than the 102400 bytes"):
