@@ -211,12 +211,15 @@ def _list_scans(jpeg: bytes) -> list[int]:
 
 
 def _check_tiff(tiff: TiffImagePlugin.TiffImageFile, data: bytes) -> None:
-    """Refuse a TIFF whose pixels Pillow would take for others.
+    """Refuse a TIFF with a tile that would take too much to decode, and one whose pixels Pillow would take for others.
 
-    These are grey beside its transparency's plane, colours beside the planes of transparency and of something else,
+    The latter are grey beside its transparency's plane, colours beside the planes of transparency and of something else,
     numbers below 0, and a palette of 8 bits in place of 16. So it is with one that ends before its colour profile, which
     Pillow would leave out in silence.
     """
+    across, down = (int(tiff.tag_v2.get(tag, 0)) for tag in (TiffImagePlugin.TILEWIDTH, TiffImagePlugin.TILELENGTH))
+    if across * down > MAX_PIXELS:  # of a tile, which may be larger than the image
+        raise ImageError(TOO_MANY_PIXELS)
     is_apart = tiff.tag_v2.get(TiffImagePlugin.PLANAR_CONFIGURATION) == 2
     besides = tiff.tag_v2.get(TiffImagePlugin.EXTRASAMPLES, ())
     is_apart &= tiff.mode in ("LA", "La", "PA") or (len(besides) > 1 and any(besides))  # not 0, which is left out

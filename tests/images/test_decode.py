@@ -429,6 +429,7 @@ HUGE = {
     "bmp header": (b"BM" + struct.pack("<IHHIIiiHHIIiiII", 0, 0, 0, 54, 40, 30_000, 30_000, 1, 24, *[0] * 6), "more than 89,478,485 pixels"),
     "webp header": (b"RIFF\x16\0\0\0WEBPVP8X\x0a\0\0\0\x02\0\0\0\xff\xff\x00\xff\xff\x00", "more than 89,478,485 pixels"),
     "tiff header": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 256, 4, 1, 8), struct.pack("<HHII", 256, 4, 1, 2**27)), "more than 89,478,485 pixels"),
+    "tiff tile": (tiff(bytes(8), 8, 1).replace(struct.pack("<HHII", 278, 4, 1, 1), struct.pack("<HHII", 322, 4, 1, 30_000)).replace(struct.pack("<HHII", 339, 4, 1, 1), struct.pack("<HHII", 323, 4, 1, 30_000)), "more than 89,478,485 pixels"),
     "png colour profile of 50 MB": (png(9, 9, png_chunk(b"iCCP", b"icc\0\0" + ZEROS)), "damaged"),
     "png text of 50 MB": (png(9, 9, png_chunk(b"zTXt", b"text\0\0" + ZEROS)), "damaged"),
     "png of tiny chunks": (png(9, 9, png_chunk(b"prVt", b"") * 1_000_000), "too much data besides"),
