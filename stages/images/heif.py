@@ -93,7 +93,7 @@ def still_image(data: bytes) -> tuple[bytes, str]:
     needed = list(costs)  # the primary item and all that it is made of
     if any(_cost(number, items, costs) > MAX_DECODED for number in items):
         raise ImageError(f"more than {MAX_DECODED:,} pixels in its tiles, layers and frames")
-    if any(items[number].cut_short for number in needed):  # the decoder would show green in its place
+    if any(_is_of_other_size(items[number]) or items[number].cut_short for number in needed):  # which would show green
         raise ImageError(DAMAGED)
     codec = _codec(primary, items)
     if codec not in (b"av01", b"hvc1"):
@@ -211,7 +211,8 @@ def _cost(number: int, items: dict[int, _Item], costs: dict[int, int], depth: in
     if number not in costs:
         item = items[number]
         cost = sum(_cost(other, items, costs, depth + 1) for other in item.made_of)
-        costs[number] = cost if item.kind in DERIVED else cost + _pixels(item) * _frames(item)
+        is_free = item.kind in DERIVED and item.kind != b"iovl"
+        costs[number] = cost if is_free else cost + _pixels(item) * _frames(item)
     return costs[number]
 
 
@@ -221,6 +222,16 @@ def _pixels(item: _Item) -> int:
     size = _Fields(item.properties[b"ispe"])
     size.take(4)
     return size.number(4) * size.number(4)
+
+
+def _is_of_other_size(item: _Item) -> bool:
+    """Whether the data of an overlay give another size than its properties: the decoder would take its memory first."""
+    if item.kind != b"iovl":
+        return False
+    data = _Fields(memoryview(b"".join(item.data)))
+    size = 4 if data.number(2) & 1 else 2
+    data.take(8)  # the colour beside the layers
+    return data.number(size) * data.number(size) != _pixels(item)
 
 
 def _is_cropped(item: _Item) -> bool:

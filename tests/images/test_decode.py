@@ -877,6 +877,16 @@ def test_a_film_in_a_heif_file_is_hidden_and_the_image_beside_it_read(tmp_path):
         read(tmp_path, film)
 
 
+def test_an_overlay_whose_data_give_another_size_is_refused_before_the_decoder_takes_memory_for_it():
+    def overlay(side: int) -> bytes:
+        data = struct.pack(">5H2H2h", 0, 0, 0, 0, 0, side, side, 0, 0)
+        return heif_file({1: b"iovl", 2: b"hvc1"}, {1: 64, 2: 64}, {1: [2]}, data, b"")
+
+    assert heif.still_image(overlay(64)) == (overlay(64), "HEIF")
+    with pytest.raises(ImageError, match="^damaged or cut short$"):
+        heif.still_image(overlay(30_000))
+
+
 def test_a_damaged_primary_image_is_not_replaced_by_another_one(tmp_path):
     """Of an overlay that is none and the image below it, the library would show the image."""
     whole = encoded(PHOTO.resize((64, 64)), "HEIF")
