@@ -23,10 +23,14 @@ def prepare(raw: Path, out: Path) -> None:
     """
     arrays = {}
     for split, idx_split in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written
+        files = [raw / f"{idx_split}-images-idx3-ubyte", raw / f"{idx_split}-labels-idx1-ubyte"]
+        for path in files:
+            if not path.exists():
+                raise cli.UserError(
+                    f"{path}: no such file; run `dvc repro`; assets.yaml must list it in the group mnist"
+                )
         count = mnist.COUNTS[idx_split]
-        images = mnist.read_images(raw / f"{idx_split}-images-idx3-ubyte", count)
-        labels = mnist.read_labels(raw / f"{idx_split}-labels-idx1-ubyte", count)
-        arrays[split] = images, labels
+        arrays[split] = mnist.read_images(files[0], count), mnist.read_labels(files[1], count)
     with atomic_folder(out) as folder:
         for split, (images, labels) in arrays.items():
             write_array(folder / f"{split}_images.npy", normalise(images))
