@@ -164,6 +164,19 @@ def test_only_wide_parts_scroll_sideways_never_the_page(browser, width):
     assert wide == [width, []]
 
 
+def test_a_large_number_stays_on_one_line_in_its_card_with_many_versions(browser):
+    browser.open()
+    browser.run("const card = document.querySelector('.hero'); card.querySelector('.big').textContent = '100.00%'")
+    wide = browser.run(
+        """const card = document.querySelector(".hero");
+        for (let n = 0; n < 9; n++) card.after(card.cloneNode(true));
+        return [...document.querySelectorAll(".hero .big")]
+          .filter(each => each.scrollWidth > each.clientWidth || each.clientHeight > 1.5 * parseFloat(getComputedStyle(each).fontSize))
+          .map(each => each.textContent)"""
+    )
+    assert wide == []
+
+
 def test_no_text_is_squeezed_on_a_phone(browser):
     browser.open(360)
     squeezed = browser.run(
