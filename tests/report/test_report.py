@@ -182,6 +182,13 @@ def test_a_missing_or_damaged_file_is_named_and_the_old_page_stays(stage, report
     assert (tmp_path / "metrics/report/index.html").read_text() == "old"
 
 
+def test_the_page_says_that_it_shows_some_of_many_unreadable_files(report_inputs):
+    entries = [{"image": f"{number}.jpg", "error": "cut short"} for number in range(51)]
+    (report_inputs / "metrics/resnet50_predictions.json").write_text(json.dumps(entries))
+    page = report_of_the_current_folder()
+    assert "51 files could not be read; the first 50 are shown:" in page and page.count("cut short") == 50
+
+
 def test_a_card_of_other_layers_than_params_yaml_has_is_refused(report_inputs):
     edit(report_inputs / "params.yaml", "    - Flatten\n", "")
     with pytest.raises(UserError, match="mlp has other layers"):
