@@ -175,7 +175,9 @@ def read_top_k(path: Path | str) -> list[dict]:
         for entry in entries:
             str(entry["image"])
             for prediction in [] if "error" in entry else entry["predictions"]:
-                str(prediction["label"]), float(prediction["probability"])
+                str(prediction["class_id"]), str(prediction["label"])
+                if not 0 <= prediction["probability"] <= 1:
+                    raise ValueError(f"{prediction['probability']} is not a probability")
         return entries
 
     return read_json(path, "a list of predictions", parse)
@@ -209,6 +211,8 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
     results = read_object(path)
     names = [name for name in METRICS if name in results and name in metrics]  # older files have fewer
     try:
+        for name in {"accuracy", *names}:
+            _require_finite(results[name]["mean"], results[name]["std"], *results[name]["values"])
         trained = list(zip(results["seeds"], *(results[name]["values"] for name in names), strict=True))
     except (LookupError, TypeError, ValueError) as error:
         raise UserError(f"{path}: damaged ({error!r}); run `make replicates`, which makes it") from None
@@ -216,8 +220,33 @@ def read_over_seeds(path: Path, seed: int, metrics: Mapping[str, float]) -> tupl
     return (results if belongs else None), not belongs
 
 
+def read_card(path: Path) -> dict:
+    """A model summary: a version's metrics, and what its network is made of, see `evaluate.describe`."""
+
+    def parse(card: dict) -> dict:
+        for layer in card["layers"]:
+            str(layer["type"]), list(layer["output"]), _require_finite(layer["parameters"], layer["trained"])
+        _require_finite(*(card[name] for name in METRICS))
+        if np.ndim(np.array(card.get("kernels", [[[]]]), float)) != 3:
+            raise ValueError("the kernels are no filters")
+        return card
+
+    return read_json(path, "a model summary", parse)
+
+
+def read_resnet50(path: Path) -> dict:
+    """OF_RESNET50; the accuracies are null where no image is labelled."""
+
+    def parse(metrics: dict) -> dict:
+        known = {name: metrics[name] for name in OF_RESNET50}
+        _require_finite(*(value for value in known.values() if value is not None or metrics["labelled"]))
+        return known
+
+    return read_json(path, "the metrics of ResNet50", parse)
+
+
 def read_object(path: Path) -> dict:
-    """A JSON object: metrics, a card, results over seeds."""
+    """A JSON object: metrics, results over seeds."""
     return read_json(path, "a JSON object", lambda value: dict(value.items()))
 
 
@@ -248,6 +277,12 @@ def _read_rows(path: Path | str, header: list[str], parse: Callable[[list[str], 
 
 def _number(text: str) -> float:
     number = float(text)
-    if not math.isfinite(number):
-        raise ValueError(f"{text} is not a finite number")
+    _require_finite(number)
     return number
+
+
+def _require_finite(*numbers: float) -> None:
+    """ValueError for a number that is NaN or infinite, TypeError for what is no number."""
+    for number in numbers:
+        if not math.isfinite(number):
+            raise ValueError(f"{number} is not a finite number")

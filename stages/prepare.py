@@ -23,11 +23,11 @@ def prepare(raw: Path, out: Path) -> None:
     """
     arrays = {}
     for split, idx_split in (("train", "train"), ("test", "t10k")):  # all are read, so checked, before any is written
-        files = [raw / f"{idx_split}-images-idx3-ubyte", raw / f"{idx_split}-labels-idx1-ubyte"]
+        files = [raw / f"{idx_split}-{kind}-ubyte" for kind in ("images-idx3", "labels-idx1")]
         for path in files:
             if not path.exists():
                 raise cli.UserError(
-                    f"{path}: no such file; run `dvc repro`; assets.yaml must list it in the group mnist"
+                    f"{path}: no such file; list it in assets.yaml, in the group mnist, and run `dvc repro`"
                 )
         count = mnist.COUNTS[idx_split]
         arrays[split] = mnist.read_images(files[0], count), mnist.read_labels(files[1], count)

@@ -114,7 +114,8 @@ def test_results_over_seeds_belong_to_the_network_with_the_same_metrics(tmp_path
     assert (results["seeds"], left_out) == ([42, 43], False)
     assert outputs.read_over_seeds(path, 42, metrics | {"loss": 0.14}) == (None, True)
     assert outputs.read_over_seeds(path, 7, metrics) == (None, True)
-    older = {"seeds": [42, 43], "accuracy": {"values": [0.96, 0.97]}}  # when fewer metrics were written
+    accuracy = {"mean": 0.965, "std": 0.007, "values": [0.96, 0.97]}
+    older = {"seeds": [42, 43], "accuracy": accuracy}  # when fewer metrics were written
     path.write_text(json.dumps(older))
     assert outputs.read_over_seeds(path, 42, metrics) == (older, False)
     path.write_text('{"seeds": [42], "accuracy": 0.96}')

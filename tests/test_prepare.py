@@ -122,10 +122,7 @@ def test_a_missing_file_is_named_and_the_earlier_arrays_stay(stage, raw_copy, ea
     (raw_copy / "t10k-labels-idx1-ubyte").unlink()
     done = stage("prepare", cwd=lay(tmp_path))
     assert done.returncode == 1
-    assert (
-        "t10k-labels-idx1-ubyte: no such file; run `dvc repro`; assets.yaml must list it in the group mnist"
-        in done.stderr
-    )
+    assert "t10k-labels-idx1-ubyte: no such file; list it in assets.yaml, in the group mnist, and run" in done.stderr
     assert "Traceback" not in done.stderr
     assert_untouched(earlier)
 

@@ -33,7 +33,7 @@ MOST_CLASSES = 5  # for one image
 
 def gather_version(name: str, index: int, model: Model, seed: int, images: np.ndarray, labels: np.ndarray) -> dict:
     """All that the page shows of one version."""
-    card = outputs.read_object(paths.card(name))
+    card = outputs.read_card(paths.card(name))
     plain = try_it.read_plain(paths.weights(name))
     history = outputs.read_history(paths.history(name))
     predictions = outputs.read_predictions(paths.predictions(name), labels)
@@ -173,7 +173,7 @@ def gather(params: Params) -> dict:
         "compared": compared(versions),
         "try_it": try_it.gather(versions, images, labels),
         "most_parameters": outputs.MOST_PARAMETERS,
-        "resnet50": outputs.read_object(paths.RESNET50_METRICS),
+        "resnet50": outputs.read_resnet50(paths.RESNET50_METRICS),
         "resnet50_images": gather_images(shown, assets),
         "usable": sum("predictions" in entry for entry in entries),
         "errors": [entry for entry in entries if "error" in entry],

@@ -189,6 +189,24 @@ def test_the_page_says_that_it_shows_some_of_many_unreadable_files(report_inputs
     assert "51 files could not be read; the first 50 are shown:" in page and page.count("cut short") == 50
 
 
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("metrics/cards/mlp.json", '"brier"', '"bri"'),
+        ("metrics/cards/cnn.json", '"kernels": [', '"kernels": [0,'),
+        ("models/weights/mlp.json", '"values": "AAA', '"values": "'),
+        ("replicates/results/mlp.json", '"mean"', '"men"'),
+        ("metrics/resnet50.json", '"top1_accuracy": ', '"top1_accuracy": "high", "x": '),
+        ("metrics/resnet50_predictions.json", '"class_id"', '"class"'),
+        ("metrics/resnet50_predictions.json", '"probability": 0', '"probability": 7'),
+    ],
+)
+def test_what_is_missing_or_wrong_in_a_file_is_named(report_inputs, name, old, new):
+    edit(report_inputs / name, old, new)
+    with pytest.raises(UserError, match=f"^{name}: "):
+        report_of_the_current_folder()
+
+
 def test_a_card_of_other_layers_than_params_yaml_has_is_refused(report_inputs):
     edit(report_inputs / "params.yaml", "    - Flatten\n", "")
     with pytest.raises(UserError, match="mlp has other layers"):
