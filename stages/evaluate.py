@@ -96,11 +96,11 @@ def evaluate(
 
 
 def require_chain(path: Path, model: keras.Model, shape: tuple[int, ...]) -> None:
-    """UserError unless the model of file `path` is a chain of layers from images of this shape to the classes, as `train` makes it."""
-    found = getattr(model, "input_shape", None), getattr(model, "output_shape", None)
-    if not isinstance(model, keras.Sequential) or found != ((None, *shape), (None, mnist.CLASSES)):
+    """UserError unless the model of file `path` is what `train` makes: of this name, a chain of layers from images of this shape to the classes."""
+    found = tuple(getattr(model, name, None) for name in ("name", "input_shape", "output_shape"))
+    if not isinstance(model, keras.Sequential) or found != (path.stem, (None, *shape), (None, mnist.CLASSES)):
         raise UserError(
-            f"{path}: not a model that the stage `train` has made: a chain of layers from images of {shape} to "
+            f"{path}: not a model that the stage `train` has made: {path.stem!r}, a chain of layers from images of {shape} to "
             f"{mnist.CLASSES} probabilities; delete it and run `dvc repro`"
         )
 

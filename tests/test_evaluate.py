@@ -3,6 +3,7 @@
 import base64
 import json
 import math
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -19,7 +20,8 @@ from tests.conftest import ROOT
 @pytest.fixture(scope="module")
 def model() -> keras.Model:
     """Gives 1/2 to the class whose number the only bright pixel of the first row has, and 1/18 to each other."""
-    made = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")])
+    layers = [keras.Input((28, 28, 1)), keras.layers.Flatten(), keras.layers.Dense(10, "softmax")]
+    made = keras.Sequential(layers, name="m")
     kernel = np.zeros((784, 10), np.float32)
     kernel[range(10), range(10)] = math.log(9)
     made.set_weights([kernel, np.zeros(10, np.float32)])
@@ -97,17 +99,24 @@ def test_what_gives_no_probabilities_is_refused_and_nothing_is_written(tmp_path)
 
 
 @pytest.mark.parametrize(
-    ("shape", "classes"),
-    [((784,), (10,)), ((28, 28, 3), (10,)), ((28, 28, 1), (11,)), ((28, 28, 1), (10, 10))],
+    ("name", "shape", "classes"),
+    [
+        ("m", (784,), (10,)),
+        ("m", (28, 28, 3), (10,)),
+        ("m", (28, 28, 1), (11,)),
+        ("m", (28, 28, 1), (10, 10)),
+        ("sequential", (28, 28, 1), (10,)),
+    ],
     ids=str,
 )
-def test_a_model_that_train_has_not_made_is_named(model, shape, classes):
-    require_chain("m.keras", model, (28, 28, 1))
+def test_a_model_that_train_has_not_made_is_named(model, name, shape, classes):
+    require_chain(Path("m.keras"), model, (28, 28, 1))
     images = keras.Input(shape)
     ends = [keras.layers.Dense(count)(keras.layers.Flatten()(images)) for count in classes]
-    made = keras.Sequential(keras.Model(images, ends).layers) if len(ends) == 1 else keras.Model(images, ends)
+    made = keras.Model(images, ends, name=name)
+    made = keras.Sequential(made.layers, name=name) if len(ends) == 1 else made
     with pytest.raises(UserError, match=r"^m\.keras: not a model that the stage `train` has made"):
-        require_chain("m.keras", made, (28, 28, 1))
+        require_chain(Path("m.keras"), made, (28, 28, 1))
 
 
 def test_a_model_as_plain_data_has_its_file_s_hash_and_all_weights(model, tmp_path):
