@@ -192,6 +192,21 @@ def test_each_device_computes_its_half_of_a_batch_and_has_all_weights():
     assert set(python(SHARED).splitlines()) == {"20 10", "9 9", "2 True"}
 
 
+SURE = """
+import numpy as np
+from stages.compute import keras
+from stages.compute.evaluation import compile_evaluate
+model = keras.Sequential([keras.Input((1,)), keras.layers.Dense(2, "softmax")])
+model.set_weights([np.array([[50.0, 0.0]]), np.zeros(2)])
+print(compile_evaluate(model)(np.ones((1, 1), "f4"), np.ones(1, "i4"))[0]["loss"])
+"""
+
+
+def test_a_prediction_that_is_sure_and_wrong_costs_no_more_than_the_page_says():
+    """50 on TensorFlow, which Keras gives what the softmax has got."""
+    assert float(python(SURE)) == pytest.approx(16.1, abs=0.05)
+
+
 CLASSIFY = """
 import sys, numpy as np
 from stages.infer import classifier
