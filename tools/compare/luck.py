@@ -63,10 +63,14 @@ NONE = Evidence()
 
 @dataclass(frozen=True)
 class Side:
-    """A version before, or after: which images it got right, bool (n,) or None, and {metric: {seed: value}}, perhaps empty."""
+    """A version before, or after: {metric: {seed: value}}, perhaps empty; and what its predictions say, if there are any.
+
+    `right`: which images it got right, bool (n,). `labels`: those of the images, (n,).
+    """
 
     right: np.ndarray | None
     seeds: dict[str, dict[int, float]]
+    labels: np.ndarray | None = None
 
 
 def of_pairs(losses: Sequence[float]) -> float:
@@ -78,8 +82,9 @@ def of_pairs(losses: Sequence[float]) -> float:
 def compare(before: Side, after: Side, metric: str, better: str) -> Evidence:
     """The evidence about a metric of which `better` says which way it is better: higher or lower."""
     p = over_seeds = None
-    if metric == "accuracy" and before.right is not None and after.right is not None:
-        p = scoring.mcnemar(before.right, after.right) if before.right.shape == after.right.shape else None
+    predicted = before.right is not None and after.right is not None
+    if metric == "accuracy" and predicted and np.array_equal(before.labels, after.labels):  # the same images
+        p = scoring.mcnemar(before.right, after.right)
     old, new = before.seeds.get(metric, {}), after.seeds.get(metric, {})
     variances = [statistics.variance(values.values()) for values in (old, new) if values]
     luck = STDS * math.sqrt(2 * statistics.fmean(variances)) if variances else 0.0
@@ -116,16 +121,16 @@ def seed_of(root: Path) -> int | None:
 
 def read(root: Path, version: str, seed: int | None) -> Side:
     """A version in a folder that may lack any of its files; `seed` is that of the main run there."""
-    right, seeds = None, {}
+    right, seeds, labels = None, {}, None
     predictions, metrics = root / paths.predictions(version), root / paths.metrics(version)
     if predictions.exists():
         answers = outputs.read_predictions(predictions)
-        right = answers.actual == answers.predicted
+        right, labels = answers.actual == answers.predicted, answers.actual
     if metrics.exists():
         results, _ = outputs.read_over_seeds(root / paths.over_seeds(version), seed, outputs.read_object(metrics))
         for metric in outputs.METRICS.keys() & (results or {}).keys():
             seeds[metric] = dict(zip(results["seeds"], results[metric]["values"], strict=True))
-    return Side(right, seeds)
+    return Side(right, seeds, labels)
 
 
 def _check(side: Side, metrics: Path, predictions: Path) -> None:

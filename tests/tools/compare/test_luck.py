@@ -27,6 +27,12 @@ def test_what_another_seed_changes_is_some_standard_deviations_of_a_difference()
     assert luck.compare(Side(None, {}), Side(None, {}), "accuracy", "higher") == Evidence()
 
 
+def test_predictions_for_other_images_say_nothing_of_chance():
+    before, after = (Side(np.array([True, True]), {}, np.array(labels)) for labels in ([7, 2], [2, 7]))
+    assert luck.compare(before, after, "accuracy", "higher").p is None
+    assert luck.compare(before, before, "accuracy", "higher").p == 1
+
+
 @pytest.mark.parametrize(("metric", "better"), [("accuracy", "higher"), ("loss", "lower")])
 def test_a_network_that_is_worse_with_every_seed_is_worse(metric, better):
     high, low = [0.90, 0.95, 0.91, 0.97, 0.93], [0.89, 0.94, 0.90, 0.96, 0.92]
@@ -75,7 +81,7 @@ def test_half_a_point_of_the_recorded_mlp_is_noticed_and_no_loss_is_not():
     right = side.right.copy()
     right[np.flatnonzero(right)[:50]] = False
     told = []
-    for after in (Side(right, {}), side):
+    for after in (Side(right, {}, side.labels), side):
         evidence = luck.compare(side, after, "accuracy", outputs.METRICS["accuracy"].better)
         values = metrics["accuracy"], rounded_mean(after.right)
         told.append(gate.verdict(*values, **gate.rule_for(rules, "mlp", "accuracy"), evidence=evidence))
