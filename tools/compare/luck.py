@@ -103,9 +103,8 @@ def gather(base: str, versions: Iterable[str], folder: Path) -> dict[str, Eviden
         after = read(ROOT, version, seed)
         try:
             before = read(folder, version, seed_before)
-        except UserError:  # damaged there: no evidence, and nothing that could be mended now
+        except UserError:  # damaged there, or not of one model: no evidence, and nothing that could be mended now
             before = Side(None, {})
-        _check(after, paths.metrics(version), paths.predictions(version))
         for metric, each in outputs.METRICS.items():
             found[f"{version}.{metric}"] = compare(before, after, metric, each.better)
     return found
@@ -120,25 +119,23 @@ def seed_of(root: Path) -> int | None:
 
 
 def read(root: Path, version: str, seed: int | None) -> Side:
-    """A version in a folder that may lack any of its files; `seed` is that of the main run there."""
+    """A version in a folder that may lack any of its files; `seed` is that of the main run there.
+
+    Raises UserError if a file is damaged, or metrics and predictions are not of one model.
+    """
     right, seeds, labels = None, {}, None
     predictions, metrics = root / paths.predictions(version), root / paths.metrics(version)
     if predictions.exists():
         answers = outputs.read_predictions(predictions)
         right, labels = answers.actual == answers.predicted, answers.actual
     if metrics.exists():
-        results, _ = outputs.read_over_seeds(root / paths.over_seeds(version), seed, outputs.read_object(metrics))
+        main = outputs.read_object(metrics)
+        if right is not None and main.get("accuracy") != (counted := rounded(right.mean())):
+            raise UserError(
+                f"{paths.metrics(version)}: accuracy {main.get('accuracy')}, but {paths.predictions(version)} has "
+                f"{counted}; run `make repro`, which makes both"
+            )
+        results, _ = outputs.read_over_seeds(root / paths.over_seeds(version), seed, main)
         for metric in outputs.METRICS.keys() & (results or {}).keys():
             seeds[metric] = dict(zip(results["seeds"], results[metric]["values"], strict=True))
     return Side(right, seeds, labels)
-
-
-def _check(side: Side, metrics: Path, predictions: Path) -> None:
-    """UserError if the two files of the workspace, where both are there, are not of one model."""
-    if side.right is None or not (ROOT / metrics).exists():
-        return
-    told, counted = outputs.read_object(ROOT / metrics).get("accuracy"), rounded(side.right.mean())
-    if told != counted:
-        raise UserError(
-            f"{metrics}: accuracy {told}, but {predictions} has {counted}; run `make repro`, which makes both"
-        )

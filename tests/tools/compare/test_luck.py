@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 
 from stages import outputs
+from stages.common import paths
+from stages.common.cli import UserError
 from tests.conftest import ROOT
 from tools.compare import gate, luck
 from tools.compare.luck import Evidence, Side
@@ -86,6 +88,16 @@ def test_half_a_point_of_the_recorded_mlp_is_noticed_and_no_loss_is_not():
         values = metrics["accuracy"], rounded_mean(after.right)
         told.append(gate.verdict(*values, **gate.rule_for(rules, "mlp", "accuracy"), evidence=evidence))
     assert told == ["worse", "same"]
+
+
+def test_predictions_of_another_model_than_the_metrics_are_refused(tmp_path):
+    for path in (paths.metrics("mlp"), paths.predictions("mlp")):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_bytes((ROOT / path).read_bytes())
+    assert luck.read(tmp_path, "mlp", 42).right is not None
+    (tmp_path / paths.metrics("mlp")).write_text('{"accuracy": 0.99}')
+    with pytest.raises(UserError, match=r"^metrics/mlp.json: accuracy 0.99, but metrics/predictions/mlp.csv has 0.9"):
+        luck.read(tmp_path, "mlp", 42)
 
 
 def rounded_mean(right: np.ndarray) -> float:
