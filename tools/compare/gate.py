@@ -135,7 +135,10 @@ def verdicts(
                 excused = version in removed.difference(versions) or metric in removed.difference(KNOWN)
                 told = REMOVED if excused else "missing"
             else:
-                told = verdict(old, new, **rule_for(rules, version, metric), evidence=known)
+                rule = rule_for(rules, version, metric)
+                if metric in KNOWN and rule["better"] != KNOWN[metric].better:
+                    known = luck.NONE  # which is about the metric's own direction
+                told = verdict(old, new, **rule, evidence=known)
             change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
             p = known.shown() if change and told != "same" else ""
             excuse = known.excuse(abs(new - old)) if told == "within luck" else None

@@ -74,6 +74,17 @@ def test_what_cannot_be_told_from_luck_is_said():
     assert "- cnn.accuracy: not told from luck: another seed alone may change it by 0.0577." in gate.table(rows)
 
 
+@pytest.mark.parametrize("new", [0.97, 0.99])
+def test_luck_excuses_nothing_where_any_change_counts(new):
+    (row,) = gate.verdicts(
+        {"metrics/cnn.json": {"accuracy": {"old": 0.98, "new": new}}},
+        {"accuracy": {"better": "same", "tolerance": 0}},
+        ["cnn"],
+        {"cnn.accuracy": Evidence(p=1, luck=0.05)},
+    )
+    assert (row.p, row.verdict) == ("", "worse")
+
+
 def test_half_a_point_of_the_recorded_mlp_is_noticed_and_no_loss_is_not():
     metrics = json.loads((ROOT / "metrics/mlp.json").read_text())
     side = luck.read(ROOT, "mlp", luck.seed_of(ROOT))
