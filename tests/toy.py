@@ -67,7 +67,8 @@ written = {
               "epoch,loss,accuracy,val_loss,val_accuracy\\n" + f"1,{1 - accuracy},{accuracy},,\\n"},
     "evaluate": {f"metrics/{version}.json": json.dumps(results)},
     "plots": {f"metrics/plots/{path.stem}.png": path.read_text() for path in Path("metrics/history").glob("*.csv")},
-    "replicate": {f"replicates/results/{version}.json": json.dumps({"seeds": [1], "accuracy": {"values": [accuracy]}})},
+    "replicate": {f"replicates/results/{version}.json": json.dumps(
+                  {"seeds": [1], "accuracy": {"mean": accuracy, "std": 0, "values": [accuracy]}})},
 }[stage]
 for name, text in written.items():
     Path(name).parent.mkdir(parents=True, exist_ok=True)
