@@ -19,7 +19,7 @@ from stages import outputs
 from stages.common import cli, paths
 from stages.common.cli import UserError
 from stages.common.params import load_params
-from stages.common.schema import Strict, validate
+from stages.common.schema import Strict, suggestion, validate
 from stages.common.yaml_files import load_yaml
 from tools import markdown
 from tools.checkout import commit_of, complete, refuse_unmerged
@@ -61,6 +61,17 @@ def load_rules(path: Path) -> dict[str, dict | list]:
     validate(path, of_metrics, dict[str, Rule])
     validate(path, {REMOVED: rules.get(REMOVED, [])}, dict[str, list[str]])
     return rules
+
+
+def refuse_unknown(rules: dict[str, dict | list], changes: dict[str, dict], versions: Collection[str]) -> None:
+    """UserError for a rule of what neither side has, as after a typo: its metric would go by another rule."""
+    removed = rules.get(REMOVED, [])
+    metrics = {*KNOWN, *removed}.union(*changes.values())
+    names = {*versions, "resnet50", *removed, *(Path(file).stem for file in changes)}
+    allowed = metrics | {f"{name}.{metric}" for name in names for metric in metrics}
+    for key in sorted(rules.keys() - allowed - {REMOVED}):
+        hint = suggestion(key, sorted(allowed), listed=False)
+        raise UserError(f"{RULES}: {key}: no version has this metric{hint}; mend or remove this rule")
 
 
 def diff(what: str, base: str, **options: bool) -> dict[str, dict[str, dict]]:
@@ -149,6 +160,7 @@ def verdicts(
 def compare(base: str, versions: Collection[str]) -> list[Row]:
     """The same of the workspace against a revision, with the rules of gate.yaml and all that Git has as evidence."""
     changes, rules = diff("metrics", base, all=True), load_rules(RULES)
+    refuse_unknown(rules, changes, versions)
     with tempfile.TemporaryDirectory() as folder:
         return verdicts(changes, rules, versions, luck.gather(base, versions, Path(folder)))
 

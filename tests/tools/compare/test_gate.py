@@ -48,6 +48,23 @@ def test_a_metric_without_a_rule_is_told():
 
 
 @pytest.mark.parametrize(
+    "key", ["accuracy", "top1_accuracy", "f1", "cnn.f1", "gone.loss", "mlp.loss", "resnet50.images"]
+)
+def test_a_rule_may_be_of_any_metric_that_there_is_or_was(key):
+    changes = {"metrics/cnn.json": {"f1": {"new": 1}}, "metrics/gone.json": {"loss": {"old": 1}}}
+    gate.refuse_unknown({key: {"tolerance": 0}}, changes, ["cnn", "mlp"])
+
+
+@pytest.mark.parametrize(("key", "hint"), [("mpl.loss", "mlp.loss"), ("mlp.los", "mlp.loss"), ("acuracy", "accuracy")])
+def test_a_rule_of_nothing_is_told(key, hint):
+    rules = {"loss": {"tolerance": 0}, key: {"tolerance": 0}, "removed": ["old"]}
+    message = f"gate.yaml: {key}: no version has this metric; did you mean '{hint}'"
+    with pytest.raises(UserError, match=message):
+        gate.refuse_unknown(rules, {}, ["mlp"])
+    gate.refuse_unknown(rules | {"removed": [*key.split(".")]}, {}, ["mlp"])
+
+
+@pytest.mark.parametrize(
     ("removed", "excused", "hinted"),
     [
         ([], set(), {"f1", "cnn"}),
