@@ -113,7 +113,7 @@ def plots(base: str, base_url: str, now_url: str) -> str:
     """Each plot that differs, as it was beside as it is now; without addresses, as it is now."""
     commit = commit_of(base)
     before = git(ROOT, "ls-tree", "-r", "--name-only", commit, "--", PLOTS).splitlines()
-    changed = git(ROOT, "diff", "--name-only", "--relative", commit, "--", PLOTS).splitlines()
+    changed = git(ROOT, "diff", "--name-only", "--no-renames", "--relative", commit, "--", PLOTS).splitlines()
     changed += git(ROOT, "ls-files", "--others", "--exclude-standard", "--", PLOTS).splitlines()
     if not changed:
         return "No plot differs."

@@ -6,6 +6,7 @@ from markdown_it import MarkdownIt
 
 from stages import outputs
 from tests.conftest import ROOT
+from tools import checkout
 from tools.compare import summary
 from tools.markdown import table
 
@@ -47,3 +48,18 @@ def test_a_plot_of_a_removed_version_is_named_and_no_broken_image(monkeypatch):
     monkeypatch.setattr(summary, "git", lambda _, name, *options: f"{there}\n{gone}\n" * (name == "diff"))
     monkeypatch.chdir(ROOT)
     assert summary.plots("main", "", "") == f"`{gone}`: removed\n\n![{there}]({there})"
+
+
+def test_a_plot_of_a_renamed_version_is_shown_under_both_names(monkeypatch, tmp_path):
+    """Git takes two files that are alike for one that was renamed, and names the new one alone."""
+    monkeypatch.setattr(summary, "ROOT", tmp_path)
+    monkeypatch.setattr(checkout, "ROOT", tmp_path)
+    monkeypatch.chdir(tmp_path)
+    old, new = (tmp_path / summary.PLOTS / f"mistakes_{name}.png" for name in ("old", "new"))
+    old.parent.mkdir(parents=True)
+    old.write_text("the same")
+    identity = ("-c", "user.name=a", "-c", "user.email=a@example.org")
+    for command in (("init", "-q"), ("add", "."), (*identity, "commit", "-qm", "old"), ("mv", old, new)):
+        checkout.git(tmp_path, *map(str, command))
+    told = summary.plots("HEAD", "", "")
+    assert "`metrics/plots/mistakes_old.png`: removed" in told and "](metrics/plots/mistakes_new.png)" in told
