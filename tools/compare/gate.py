@@ -107,9 +107,9 @@ def rule_for(rules: dict[str, dict], version: str, metric: str) -> dict:
 
 def verdict(old: float | None, new: float, better: str, tolerance: float, evidence: Evidence = luck.NONE) -> str:
     """One of: new, not a number, same, better, within tolerance, within luck, worse."""
-    if not _finite(new):
+    if not finite(new):
         return "not a number"
-    if not _finite(old):
+    if not finite(old):
         return "new"
     if evidence.network_is_worse(tolerance):
         return "worse"
@@ -150,7 +150,7 @@ def verdicts(
                 if metric in KNOWN and rule["better"] != KNOWN[metric].better:
                     known = luck.NONE  # which is about the metric's own direction
                 told = verdict(old, new, **rule, evidence=known)
-            change = f"{new - old:+.6g}" if _finite(old) and _finite(new) else ""
+            change = f"{new - old:+.6g}" if finite(old) and finite(new) else ""
             p = known.shown() if change and told != "same" else ""
             excuse = known.excuse(abs(new - old)) if told == "within luck" else None
             rows.append(Row(name, _shown(old), _shown(new), change, p, told, excuse))
@@ -165,7 +165,8 @@ def compare(base: str, versions: Collection[str]) -> list[Row]:
         return verdicts(changes, rules, versions, luck.gather(base, versions, Path(folder)))
 
 
-def _finite(value: object) -> bool:
+def finite(value: object) -> bool:
+    """Whether a metric is a number, and neither NaN nor infinite."""
     return isinstance(value, int | float) and math.isfinite(value)
 
 

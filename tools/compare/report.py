@@ -24,6 +24,7 @@ from stages.common.params import load_params
 from stages.report import drawing
 from stages.report import page as report
 from tools.checkout import ROOT, extract, refuse_unmerged
+from tools.compare import gate
 
 OUT = Path("report.html")
 # Of a version or ResNet50: the key in its metrics file, and how it is shown.
@@ -45,7 +46,7 @@ def read_metrics(metrics: Path) -> dict[str, dict[str, float]]:
         value = outputs.read_object(path)
         history = metrics / "history" / f"{path.stem}.csv"
         value |= {"epochs": len(outputs.read_history(history))} if history.exists() else {}
-        found[path.stem] = {name: value[name] for name in SHOWN if isinstance(value.get(name), int | float)}
+        found[path.stem] = {name: value[name] for name in SHOWN if gate.finite(value.get(name))}
     return found
 
 

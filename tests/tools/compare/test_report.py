@@ -11,7 +11,7 @@ import pytest
 from stages.common.params import load_params
 from tests.conftest import ROOT
 from tools import checkout
-from tools.compare.report import compare
+from tools.compare.report import compare, read_metrics
 from tools.verify.compare import md5, outputs, read_lock
 
 
@@ -83,6 +83,12 @@ def test_results_of_another_commit_are_not_shown_as_those_of_this_one(project):
     assert "; it is the comparison alone, without models/weights\n" in project("--base", "main").stderr
     done = project()
     assert done.returncode == 1 and "error: the report needs models/weights; `make pull`" in done.stderr
+
+
+@pytest.mark.parametrize("loss", ["NaN", "Infinity", "null", '"low"'])
+def test_a_metric_that_is_no_finite_number_is_as_if_missing(tmp_path, loss):
+    (tmp_path / "a.json").write_text(f'{{"accuracy": 0.95, "loss": {loss}}}')
+    assert read_metrics(tmp_path) == {"a": {"accuracy": 0.95}}
 
 
 def test_rows_by_hand():
