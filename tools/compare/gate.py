@@ -71,7 +71,7 @@ def refuse_unknown(rules: dict[str, dict | list], changes: dict[str, dict], vers
     allowed = metrics | {f"{name}.{metric}" for name in names for metric in metrics}
     for key in sorted(rules.keys() - allowed - {REMOVED}):
         hint = suggestion(key, sorted(allowed), listed=False)
-        raise UserError(f"{RULES}: {key}: no version has this metric{hint}; mend or remove this rule")
+        raise UserError(f"{RULES}: {key}: no version has this metric; mend or remove this rule{hint}")
 
 
 def diff(what: str, base: str, **options: bool) -> dict[str, dict[str, dict]]:

@@ -58,7 +58,7 @@ def test_a_rule_may_be_of_any_metric_that_there_is_or_was(key):
 @pytest.mark.parametrize(("key", "hint"), [("mpl.loss", "mlp.loss"), ("mlp.los", "mlp.loss"), ("acuracy", "accuracy")])
 def test_a_rule_of_nothing_is_told(key, hint):
     rules = {"loss": {"tolerance": 0}, key: {"tolerance": 0}, "removed": ["old"]}
-    message = f"gate.yaml: {key}: no version has this metric; did you mean '{hint}'"
+    message = f"gate.yaml: {key}: no version has this metric; mend or remove this rule; did you mean '{hint}'"
     with pytest.raises(UserError, match=message):
         gate.refuse_unknown(rules, {}, ["mlp"])
     gate.refuse_unknown(rules | {"removed": [*key.split(".")]}, {}, ["mlp"])
