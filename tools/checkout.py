@@ -58,9 +58,11 @@ def complete(commit: str) -> None:
 
 
 def extract(rev: str, folder: Path) -> None:
-    """Put what Git keeps of the project at a revision into an empty folder."""
+    """Put what Git keeps of the project at a revision into an empty folder; nothing, if it was not yet there."""
     packed, commit = folder / "files.zip", commit_of(rev)
     complete(commit)
+    if not git(ROOT, "ls-tree", commit):  # the project's folder in a larger repository, before it was added
+        return
     git(ROOT, "archive", "--format=zip", f"--output={packed}", commit)
     # A zip file, because Python before 3.11.4 unpacks a tar file to wherever the names in it say.
     with zipfile.ZipFile(packed) as archive:

@@ -65,3 +65,19 @@ def test_where_git_reads_nothing_its_reason_is_given_and_no_revision_is_missed(m
     monkeypatch.setenv("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1")
     with pytest.raises(UserError, match="(?s)^git rev-parse: fatal: .* ownership .*safe.directory"):
         checkout.commit_of("HEAD")
+
+
+def test_a_revision_before_the_project_in_a_larger_repository_has_nothing_of_it(tmp_path, monkeypatch):
+    monkeypatch.setattr(checkout, "ROOT", tmp_path / "ml")
+    made = tmp_path / "made"
+    for folder in (checkout.ROOT, made):
+        folder.mkdir()
+    checkout.git(tmp_path, "init", "-q")
+    for name in ("other", "ml/params.yaml"):
+        (tmp_path / name).write_text("seed: 1")
+        checkout.git(tmp_path, "add", name)
+        checkout.git(tmp_path, "-c", "user.name=T", "-c", "user.email=t", "commit", "-qm", name)
+    checkout.extract("HEAD~1", made)
+    assert not list(made.iterdir())
+    checkout.extract("HEAD", made)
+    assert (made / "params.yaml").read_text() == "seed: 1"
