@@ -37,13 +37,21 @@ def made_now() -> dict[Path, dict[str, list[str]]]:
 
 
 def gone() -> dict[Path, dict[str, dict]]:
-    """For each lock file that there is the records of stages that there are no more. Names alone cost half of `made_now`."""
+    """For each lock file that there is the records of stages that there are no more. Names alone cost half of `made_now`.
+
+    UserError where no stage is left at all: a file that was lost, or emptied, is no wish to remove everything.
+    """
     found = {}
     try:
         with Repo(str(ROOT)) as repo:
             for lock in (each for each in LOCKS if (ROOT / each).is_file()):
                 pipeline = load_file(repo, str(ROOT / lock.with_suffix(".yaml")))
-                names = set(pipeline.resolver.get_keys()) if pipeline.exists() else set()
+                if not pipeline.exists() or not (names := set(pipeline.resolver.get_keys())):
+                    name = lock.with_suffix(".yaml")
+                    raise UserError(
+                        f"{name} is missing or has no stages, so that all results in {lock} would be removed; "
+                        f"`git checkout {name}` brings it back, or remove {lock}, too"
+                    )
                 recorded = read_lock(ROOT / lock)
                 found[lock] = {name: entry for name, entry in recorded.items() if name not in names}
     except DvcException as error:

@@ -74,6 +74,14 @@ def test_a_file_that_somebody_has_changed_stays(toy):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("text", [None, ""])
+def test_a_pipeline_that_was_lost_removes_nothing(toy, text):
+    pipeline = toy.folder / "dvc.yaml"
+    pipeline.unlink() if text is None else pipeline.write_text(text)
+    assert "error: dvc.yaml is missing or has no stages" in toy.repro(status=1)
+    assert (toy.folder / "models/mlp.keras").exists() and (toy.folder / "dvc.lock").exists()
+
+
 def test_weights_of_another_branch_are_not_recorded(toy):
     """Git ignores them, and leaves them where they are."""
     toy.edit("dvc.yaml", "[metrics/history, toy.py]", "[metrics/history, models/weights, toy.py]")
