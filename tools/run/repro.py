@@ -23,7 +23,7 @@ def number_of_jobs(text: str) -> int | None:
     """JOBS as a number; None for `auto`, which is decided from params.yaml."""
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is neither `auto` nor a number from 1 on")
     return int(text)
 

@@ -147,7 +147,7 @@ def test_the_next_run_waits_for_stages_whose_parent_was_killed(project):
 def test_jobs_is_a_number_or_auto():
     assert repro.number_of_jobs("3") == 3
     assert repro.number_of_jobs("auto") is None
-    for text in ("0", "-1", "many"):
+    for text in ("0", "-1", "many", "²"):
         with pytest.raises(argparse.ArgumentTypeError, match=f"'{text}' is neither `auto` nor a number from 1 on"):
             repro.number_of_jobs(text)
 
