@@ -6,9 +6,10 @@ SETUP = $(PYTHON) -I tools/run/setup.py
 unexport PYTHONPATH PYTHONHOME PYTHONSAFEPATH PYTHONWARNINGS  # DVC and the tools use what .venv has, and UTF-8 in every locale
 export PYTHONUTF8 := 1
 
-# A variable that nothing reads is an error (`make gate base=x` would compare with main), unless another make passes its own on.
+# A variable that nothing reads is an error: `make gate base=x` would compare with main. One with an underscore is left to the
+# programs (KERAS_BACKEND, HTTPS_PROXY), and those of an outer make are none of ours.
 VARIABLES = BASE ENGINE EXTRAS FORMAT JOBS K KEY PARTS PYTHON REMOTE REV VERIFY WHO
-given = $(foreach each,$(.VARIABLES),$(if $(findstring command,$(origin $(each))),$(each)))
+given = $(foreach each,$(.VARIABLES),$(if $(findstring command,$(origin $(each))),$(if $(findstring _,$(each)),,$(each))))
 unknown := $(filter-out $(VARIABLES) SETUP SHELL MAKEFLAGS,$(given))
 $(if $(and $(unknown),$(filter 0,$(MAKELEVEL))),$(error no such variable: $(unknown); there are $(VARIABLES)))
 

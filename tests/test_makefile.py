@@ -74,6 +74,10 @@ def test_a_variable_that_there_is_not_is_named():
     assert not done.stdout
 
 
+def test_a_variable_of_the_environment_may_stand_behind_make():
+    assert run("show: ; @echo $$KERAS_BACKEND", "show", "KERAS_BACKEND=jax", MAKELEVEL="0") == "jax\n"
+
+
 def test_each_variable_that_the_makefile_reads_may_be_given():
     makefile = (ROOT / "Makefile").read_text()
     read = set(re.findall(r"\$\((?:value |call (?:quoted,|option,[a-z]+,))?([A-Z]+)\)", makefile))

@@ -73,7 +73,6 @@ def test_a_file_that_somebody_has_changed_stays(toy):
     assert not (toy.folder / "models/cnn.keras").exists()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("text", [None, ""])
 def test_a_pipeline_that_was_lost_removes_nothing(toy, text):
     pipeline = toy.folder / "dvc.yaml"
@@ -82,6 +81,7 @@ def test_a_pipeline_that_was_lost_removes_nothing(toy, text):
     assert (toy.folder / "models/mlp.keras").exists() and (toy.folder / "dvc.lock").exists()
 
 
+@pytest.mark.slow
 def test_weights_of_another_branch_are_not_recorded(toy):
     """Git ignores them, and leaves them where they are."""
     toy.edit("dvc.yaml", "[metrics/history, toy.py]", "[metrics/history, models/weights, toy.py]")
