@@ -92,7 +92,7 @@ def read_plain(path: Path) -> dict:
     def parse(value: dict) -> dict:
         layers = [{key: layer[key] for key in ("type", "arguments", "weights")} for layer in value["layers"]]
         for layer in layers:
-            unknown(layer) or needed(layer)
+            unknown(layer) or needed(layer)  # raises for an argument or a weight that is missing
             for weight in layer["weights"].values():
                 if len(base64.b64decode(weight["values"])) != 4 * math.prod(weight["shape"]):  # float32
                     raise ValueError(f"a weight of {layer['type']} is cut short")

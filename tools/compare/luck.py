@@ -82,8 +82,8 @@ def of_pairs(losses: Sequence[float]) -> float:
 def compare(before: Side, after: Side, metric: str, better: str) -> Evidence:
     """The evidence about a metric of which `better` says which way it is better: higher or lower."""
     p = over_seeds = None
-    predicted = before.right is not None and after.right is not None
-    if metric == "accuracy" and predicted and np.array_equal(before.labels, after.labels):  # the same images
+    same_images = before.labels is not None and np.array_equal(before.labels, after.labels)
+    if metric == "accuracy" and same_images:
         p = scoring.mcnemar(before.right, after.right)
     old, new = before.seeds.get(metric, {}), after.seeds.get(metric, {})
     variances = [statistics.variance(values.values()) for values in (old, new) if values]

@@ -45,12 +45,13 @@ def gone() -> dict[Path, dict[str, dict]]:
     try:
         with Repo(str(ROOT)) as repo:
             for lock in (each for each in LOCKS if (ROOT / each).is_file()):
-                pipeline = load_file(repo, str(ROOT / lock.with_suffix(".yaml")))
-                if not pipeline.exists() or not (names := set(pipeline.resolver.get_keys())):
-                    name = lock.with_suffix(".yaml")
+                path = lock.with_suffix(".yaml")
+                pipeline = load_file(repo, str(ROOT / path))
+                names = set(pipeline.resolver.get_keys()) if pipeline.exists() else set()
+                if not names:
                     raise UserError(
-                        f"{name} is missing or has no stages, so that all results in {lock} would be removed; "
-                        f"`git checkout {name}` brings it back, or remove {lock}, too"
+                        f"{path} is missing or has no stages, so that all results in {lock} would be removed; "
+                        f"`git checkout {path}` brings it back, or remove {lock}, too"
                     )
                 recorded = read_lock(ROOT / lock)
                 found[lock] = {name: entry for name, entry in recorded.items() if name not in names}
